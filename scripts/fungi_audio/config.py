@@ -1,0 +1,105 @@
+"""The configuration: schema check, defaults, cross references."""
+
+import copy
+import difflib
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from .errors import ConfigError
+
+
+def check(config: dict[str, Any], schema: str | Path) -> dict[str, Any]:
+    """A complete copy of `config`: defaults filled in, every name defined.
+
+    Args:
+        config: as merged by Snakemake from `config.yaml` and the files over it.
+        schema: path of the JSON schema (YAML).
+
+    Raises:
+        ConfigError: naming the key, its value and what is allowed.
+    """
+    config = copy.deepcopy(config)
+    rules = yaml.safe_load(Path(schema).read_text(encoding="utf-8"))
+    validator = _with_defaults(jsonschema.Draft202012Validator)(rules)
+    errors = sorted(validator.iter_errors(config), key=lambda error: (len(error.absolute_path), str(error.absolute_path)))
+    if errors:
+        raise ConfigError("config: " + _explain(_deepest(errors[0])))
+    _check_names(config)
+    return config
+
+
+def _check_names(config: dict[str, Any]) -> None:
+    for section, names in config["run"].items():
+        defined = config[section]
+        for name in names:
+            if name not in defined:
+                raise ConfigError(
+                    f"config: run.{section} names {name!r}, which is not defined{_suggest(name, defined)}. "
+                    f"Defined: {', '.join(sorted(defined))}. Define it under `{section}:` or correct the name"
+                )
+
+
+def _with_defaults(validator: Any) -> Any:
+    """A validator that fills in `default:` of missing properties as it descends."""
+    check_properties = validator.VALIDATORS["properties"]
+
+    def properties(self: Any, schemas: dict[str, Any], instance: Any, schema: dict[str, Any]) -> Any:
+        if isinstance(instance, dict):
+            for key, rule in schemas.items():
+                if "default" in rule:
+                    instance.setdefault(key, copy.deepcopy(rule["default"]))
+        yield from check_properties(self, schemas, instance, schema)
+
+    return jsonschema.validators.extend(validator, {"properties": properties})
+
+
+def _deepest(error: jsonschema.ValidationError) -> jsonschema.ValidationError:
+    """Of the alternatives of a oneOf, the complaint of the one that the value means to be."""
+    while error.context:
+        meant = [e for e in error.context if e.validator != "const"]
+        wrong_kind = {e.schema_path[0] for e in error.context if e.validator == "const"}
+        chosen = [e for e in meant if e.schema_path[0] not in wrong_kind]
+        if not chosen:
+            break
+        error = chosen[0]
+    return error
+
+
+def _explain(error: jsonschema.ValidationError) -> str:
+    where = ".".join(map(str, error.absolute_path)) or "top level"
+    value = error.instance
+    if error.validator == "additionalProperties":
+        allowed = list(error.schema.get("properties", {}))
+        unknown = next(key for key in value if key not in allowed)
+        return f"unknown key {unknown!r} in {where}{_suggest(unknown, allowed)}. Allowed: {', '.join(allowed)}"
+    if error.validator == "required":
+        missing = next(key for key in error.validator_value if key not in value)
+        return f"{where} lacks the key {missing!r}"
+    if error.validator == "oneOf":
+        kinds = [s["properties"]["objective"]["const"] for s in error.validator_value]
+        return f"{where}.objective is {value.get('objective')!r}; allowed: {', '.join(kinds)}"
+    allowed = error.schema.get("description", "")
+    return f"{where} is {value!r}: {_expected(error)}" + (f" ({allowed})" if allowed else "")
+
+
+def _expected(error: jsonschema.ValidationError) -> str:
+    rule = error.validator_value
+    match error.validator:
+        case "enum":
+            return "allowed: " + ", ".join(map(str, rule))
+        case "type":
+            return "expected " + " or ".join([rule] if isinstance(rule, str) else rule)
+        case "minimum" | "exclusiveMinimum":
+            return f"must be {'at least' if error.validator == 'minimum' else 'above'} {rule}"
+        case "pattern":
+            return f"must match {rule}"
+        case _:
+            return str(error.message)
+
+
+def _suggest(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

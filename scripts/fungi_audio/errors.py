@@ -1,0 +1,29 @@
+"""The one exception family: mistakes and faults that a person can act on.
+
+A message says what was wrong, where (file, key, clip), what was expected and what to do. Scripts show
+it without a traceback; anything else that is raised is a defect of this project.
+"""
+
+
+class FungiError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class ConfigError(FungiError):
+    """A value of the configuration is unknown, of the wrong type or contradicts another."""
+
+
+class DataError(FungiError):
+    """A dataset, archive, metadata file or audio clip is not what its layout says."""
+
+
+class CheckpointError(FungiError):
+    """A checkpoint cannot be loaded safely or does not fit the model."""
+
+
+class StorageError(FungiError):
+    """A file cannot be fetched, read or written: network, disk space, permissions."""
+
+
+class NumericalError(FungiError):
+    """A computation gave NaN or Inf where a number was expected."""

@@ -1,0 +1,38 @@
+"""Progress: a bar with rate and time left on a terminal, a plain line now and then in a log."""
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+LOG_INTERVAL = 10.0
+
+
+def progress(description: str, total: int, unit: str = "clip") -> Any:
+    """A `tqdm` bar (a context manager; call `update(n)`) for `total` items of `unit`.
+
+    On a terminal it redraws in place. Elsewhere it writes one line every ten seconds.
+    """
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        desc=description,
+        total=total,
+        unit=unit,
+        dynamic_ncols=terminal,
+        mininterval=0.2 if terminal else LOG_INTERVAL,
+        maxinterval=LOG_INTERVAL,
+        file=sys.stderr if terminal else _Lines(),
+        leave=True,
+    )
+
+
+class _Lines:
+    """A stream for tqdm that ends each redraw with a line end instead of a carriage return."""
+
+    def write(self, text: str) -> None:
+        text = text.strip("\r\n ")
+        if text:
+            print(text, file=sys.stderr, flush=True)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
