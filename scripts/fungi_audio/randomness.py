@@ -5,17 +5,11 @@ counter-based: number j of a key depends on (key, j) alone and is computed with 
 same for every batch size, worker count and device.
 """
 
-import hashlib
-
 import torch
 
+from .seeds import named_seed
+
 _MASK = 0xFFFFFFFF
-
-
-def named_seed(*name: object) -> int:
-    """A 63-bit seed from a name, e.g. ``named_seed(42, "head", "kl")``; stable over machines and versions."""
-    text = "\x1f".join(map(str, name)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
 def generator(*name: object) -> torch.Generator:
