@@ -150,9 +150,8 @@ def shards(dataset: dict[str, Any], views: int) -> int:
         return int(dataset["shards"])
     base, clips = Trunk(), dataset.get("clips") or 0
     seconds = encode_seconds(clips, views, dataset["target_length"], base, SHARD_TFLOPS * 1e12)
-    return max(
-        1, math.ceil(seconds / SHARD_SECONDS), math.ceil(activation_bytes(clips, views, base) / (SHARD_GB * 1e9))
-    )
+    size = activation_bytes(clips, views, base)
+    return max(1, math.ceil(seconds / SHARD_SECONDS), math.ceil(size / (SHARD_GB * 1e9)))
 
 
 def minutes(seconds: float, attempt: int = 1) -> int:
