@@ -10,7 +10,7 @@ from fungi_audio import cost
 
 
 def cpu_job(seconds=0, mb=cost.PYTHON_MB):
-    return requests(seconds, mb, partition="cpu")
+    return ask(seconds, mb, partition="cpu")
 
 
 def gpu_job(seconds, mb, gpus=1):
@@ -18,7 +18,7 @@ def gpu_job(seconds, mb, gpus=1):
     if config["device"] == "cpu":
         return cpu_job(seconds, mb)
     site = config["cluster"]
-    return requests(seconds, mb, partition="gpu") | {
+    return ask(seconds, mb, partition="gpu") | {
         "gpu": gpus,
         "gpu_model": site["gpu_model"],
         "nodes": 1,
@@ -26,7 +26,7 @@ def gpu_job(seconds, mb, gpus=1):
     }
 
 
-def requests(seconds, mb, partition):
+def ask(seconds, mb, partition):
     site = config["cluster"]
     return {
         "mem_mb": lambda wildcards, attempt: attempt * predicted(mb, wildcards),

@@ -5,9 +5,11 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from fungi_audio.errors import FungiError
+from fungi_audio.locks import only_writer
 
 
 @contextmanager
@@ -16,9 +18,11 @@ def job(snakemake: Any) -> Iterator[None]:
 
     On a terminal, stderr stays there for progress bars. A `FungiError` ends the job with its message,
     in the log and on stderr, and no traceback; any other exception keeps its traceback in the log.
+    A job left behind by a killed run may still write the same output: it is waited for.
     """
     terminal = sys.stderr
-    with open(snakemake.log[0], "w", encoding="utf-8", buffering=1) as log:
+    path = Path(snakemake.log[0])
+    with only_writer(f"{path}.lock"), path.open("w", encoding="utf-8", buffering=1) as log:
         logging.basicConfig(stream=log, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True)
         logging.captureWarnings(True)
         warnings.simplefilter("default")
