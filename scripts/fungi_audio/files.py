@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,10 +54,41 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
             yield part
             part.chmod(0o666 & ~current_umask())
             sync(part)
-            os.replace(part, path)
+            part.replace(path)
             sync(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: str | os.PathLike[str], resume: bool = False) -> Iterator[Path]:
+    """A folder beside `path` to work in; it replaces `path` when the block ends well.
+
+    Args:
+        resume: begin with what an interrupted attempt left behind and leave the folder there on an error;
+            otherwise it is empty at the start and removed on an error.
+
+    Raises:
+        StorageError: disk full, quota, read-only folder or no permission.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part")
+    with storage_errors(path):
+        if part.exists() and not resume:
+            shutil.rmtree(part)
+        part.mkdir(parents=True, exist_ok=True)
+    try:
+        with storage_errors(path):
+            yield part
+            os.sync()
+            if path.exists():
+                shutil.rmtree(path)
+            part.rename(path)
+            sync(path.parent)
+    except BaseException:
+        if not resume:
+            shutil.rmtree(part, ignore_errors=True)
+        raise
 
 
 def sync(path: Path) -> None:
@@ -82,5 +114,5 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 def sha256(path: str | os.PathLike[str]) -> str:
     """Hexadecimal SHA-256 of a file's content."""
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,8 +8,8 @@ from tqdm import tqdm
 LOG_INTERVAL = 10.0
 
 
-def progress(description: str, total: int, unit: str = "clip") -> Any:
-    """A `tqdm` bar (a context manager; call `update(n)`) for `total` items of `unit`.
+def progress(description: str, total: int | None, unit: str = "clip") -> Any:
+    """A `tqdm` bar (a context manager; call `update(n)`) for `total` items of `unit` ("B" for bytes); None: unknown.
 
     On a terminal it redraws in place. Elsewhere it writes one line every ten seconds.
     """
@@ -18,6 +18,7 @@ def progress(description: str, total: int, unit: str = "clip") -> Any:
         desc=description,
         total=total,
         unit=unit,
+        unit_scale=unit == "B",
         dynamic_ncols=terminal,
         mininterval=0.2 if terminal else LOG_INTERVAL,
         maxinterval=LOG_INTERVAL,
