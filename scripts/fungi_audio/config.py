@@ -11,6 +11,11 @@ import yaml
 from .errors import ConfigError
 
 
+def load(config: dict[str, Any], root: Path) -> dict[str, Any]:
+    """`check` with the schema of the workflow at `root`."""
+    return check(config, root / "schemas" / "config.schema.yaml")
+
+
 def check(config: dict[str, Any], schema: str | Path) -> dict[str, Any]:
     """A complete copy of `config`: defaults filled in, every name defined.
 
@@ -24,9 +29,11 @@ def check(config: dict[str, Any], schema: str | Path) -> dict[str, Any]:
     config = copy.deepcopy(config)
     rules = yaml.safe_load(Path(schema).read_text(encoding="utf-8"))
     validator = _with_defaults(jsonschema.Draft202012Validator)(rules)
-    errors = sorted(validator.iter_errors(config), key=lambda error: (len(error.absolute_path), str(error.absolute_path)))
+    errors = sorted(
+        validator.iter_errors(config), key=lambda error: (len(error.absolute_path), str(error.absolute_path))
+    )
     if errors:
-        raise ConfigError("config: " + _explain(_deepest(errors[0])))
+        raise ConfigError("config: " + _explain(errors[0]))
     _check_names(config)
     return config
 
@@ -56,18 +63,6 @@ def _with_defaults(validator: Any) -> Any:
     return jsonschema.validators.extend(validator, {"properties": properties})
 
 
-def _deepest(error: jsonschema.ValidationError) -> jsonschema.ValidationError:
-    """Of the alternatives of a oneOf, the complaint of the one that the value means to be."""
-    while error.context:
-        meant = [e for e in error.context if e.validator != "const"]
-        wrong_kind = {e.schema_path[0] for e in error.context if e.validator == "const"}
-        chosen = [e for e in meant if e.schema_path[0] not in wrong_kind]
-        if not chosen:
-            break
-        error = chosen[0]
-    return error
-
-
 def _explain(error: jsonschema.ValidationError) -> str:
     where = ".".join(map(str, error.absolute_path)) or "top level"
     value = error.instance
@@ -78,9 +73,6 @@ def _explain(error: jsonschema.ValidationError) -> str:
     if error.validator == "required":
         missing = next(key for key in error.validator_value if key not in value)
         return f"{where} lacks the key {missing!r}"
-    if error.validator == "oneOf":
-        kinds = [s["properties"]["objective"]["const"] for s in error.validator_value]
-        return f"{where}.objective is {value.get('objective')!r}; allowed: {', '.join(kinds)}"
     allowed = error.schema.get("description", "")
     return f"{where} is {value!r}: {_expected(error)}" + (f" ({allowed})" if allowed else "")
 

@@ -162,9 +162,8 @@ class SSAST(Backbone):
     def activations(self, fbank: torch.Tensor) -> Activations:
         x = self.tokens(self.patch_embed(fbank))
         for block in self.blocks[:-1]:
-            dtype = block.attn.qkv.weight.dtype
-            x += block.attn(block.norm1(x).to(dtype))
-            x += block.mlp(block.norm2(x).to(dtype))
+            x += block.attn(block.norm1(x).to(block.attn.qkv.weight.dtype))
+            x += block.mlp(block.norm2(x).to(block.mlp.fc1.weight.dtype))
         read = slice(0, SPECIAL) if self.pooling == "cls" else slice(SPECIAL, None)
         last = self.blocks[-1]
         return Activations(_attend(last.attn, last.norm1(x), read).float(), x[:, read].clone())

@@ -1,0 +1,35 @@
+# FUNGI features of frozen audio backbones: from an archive of audio to a results table.
+# docs/architecture.md has the picture; config.yaml says what to run.
+import sys
+
+sys.path.insert(0, str(workflow.current_basedir / "scripts"))
+
+from snakemake.utils import min_version
+
+from fungi_audio.config import load
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+config = load(config, workflow.current_basedir)
+
+
+include: "rules/common.smk"
+include: "rules/resources.smk"
+include: "rules/download.smk"
+include: "rules/resample.smk"
+include: "rules/datafiles.smk"
+include: "rules/fbank.smk"
+include: "rules/backbone.smk"
+include: "rules/extract.smk"
+include: "rules/evaluate.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        "results/table.csv",
+        "results/table.md",

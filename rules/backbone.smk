@@ -1,0 +1,92 @@
+# Checkpoints, and the seeded artifacts that depend on a backbone: projection and heads.
+
+
+rule download_checkpoint:
+    output:
+        "resources/checkpoints/{backbone}.pth",
+    log:
+        "logs/download_checkpoint/{backbone}.log",
+    benchmark:
+        "results/benchmarks/download_checkpoint/{backbone}.tsv"
+    conda:
+        "../envs/data.yaml"
+    params:
+        url=lambda wildcards: PRESETS.get(backbone(wildcards)["checkpoint"], backbone(wildcards)["checkpoint"]),
+        sha256=lambda wildcards: backbone(wildcards)["sha256"],
+        allow_http=config["allow_http"],
+    localrule: True
+    threads: 1
+    resources:
+        **cpu_job(),
+    script:
+        "../scripts/download_checkpoint.py"
+
+
+rule random_checkpoint:
+    output:
+        "results/checkpoints/{backbone}.safetensors",
+    log:
+        "logs/random_checkpoint/{backbone}.log",
+    benchmark:
+        "results/benchmarks/random_checkpoint/{backbone}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    params:
+        kind=lambda wildcards: backbone(wildcards)["checkpoint"].removeprefix("random:"),
+        seed=config["seed"],
+        code=code_digest("backbones.ssast"),
+    threads: 1
+    resources:
+        **cpu_job(0, cost.TORCH_MB),
+    script:
+        "../scripts/random_checkpoint.py"
+
+
+def backbone_settings(wildcards):
+    """What decides the network; the projection is no part of it."""
+    return {key: value for key, value in backbone(wildcards).items() if key not in ("checkpoint", "sha256", "projection_dim")}
+
+
+rule projection:
+    input:
+        checkpoint=checkpoint,
+    output:
+        "results/projections/{backbone}.safetensors",
+    log:
+        "logs/projection/{backbone}.log",
+    benchmark:
+        "results/benchmarks/projection/{backbone}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    params:
+        backbone=backbone_settings,
+        dim=lambda wildcards: backbone(wildcards)["projection_dim"],
+        seed=config["seed"],
+        code=code_digest("projection"),
+    threads: 1
+    resources:
+        **cpu_job(0, cost.TORCH_MB),
+    script:
+        "../scripts/projection.py"
+
+
+rule head:
+    input:
+        checkpoint=checkpoint,
+    output:
+        "results/heads/{backbone}/{objective}.safetensors",
+    log:
+        "logs/head/{backbone}/{objective}.log",
+    benchmark:
+        "results/benchmarks/head/{backbone}/{objective}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    params:
+        backbone=backbone_settings,
+        seed=config["seed"],
+        code=code_digest("projection"),
+    threads: 1
+    resources:
+        **cpu_job(0, cost.TORCH_MB),
+    script:
+        "../scripts/head.py"

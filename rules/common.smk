@@ -1,0 +1,89 @@
+# What the stages share: definitions by name, where files lie, shards and folds.
+from fungi_audio.provenance import code_digest
+from fungi_audio.presets import PRESETS
+
+
+wildcard_constraints:
+    dataset=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    backbone=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    feature=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    combination=r"[A-Za-z0-9+._-]+",
+    fold=r"all|split|\d+",
+    frames=r"\d+",
+    shard=r"\d+",
+    clips=r"\d+",
+    views=r"clean|views\d+",
+
+
+def dataset(wildcards):
+    return config["datasets"][wildcards.dataset]
+
+
+def backbone(wildcards):
+    return config["backbones"][wildcards.backbone]
+
+
+def feature(wildcards):
+    return config["features"][wildcards.feature]
+
+
+def is_url(source):
+    return "://" in source and not source.startswith("file:")
+
+
+def local_path(source):
+    return source.removeprefix("file://").removeprefix("file:")
+
+
+def folds(name):
+    """The folds of a dataset that this run evaluates, as they stand in file names."""
+    return [str(fold) for fold in config["datasets"][name].get("folds", [])] or ["split"]
+
+
+def checkpoint(wildcards):
+    """Where a backbone's checkpoint lies: made by this run, downloaded, or a local file."""
+    source = backbone(wildcards)["checkpoint"]
+    kind, _, name = source.partition(":")
+    if kind == "pretrain":
+        return f"results/pretrain/{name}/checkpoint.safetensors"
+    if kind == "random":
+        return f"results/checkpoints/{wildcards.backbone}.safetensors"
+    if source in PRESETS or is_url(source):
+        return f"resources/checkpoints/{wildcards.backbone}.pth"
+    return local_path(source)
+
+
+def log_mels(wildcards):
+    """The log-mel cache of a dataset and its statistics."""
+    stem = f"results/{wildcards.dataset}/fbank-{dataset(wildcards)['target_length']}"
+    return {"fbank": f"{stem}.npy", "statistics": f"{stem}.json"}
+
+
+def view_set(settings):
+    """The inputs that a feature reads: the clean clip, or its augmented views."""
+    return f"views{settings['views']}" if "views" in settings else "clean"
+
+
+def view_count(views):
+    return 1 if views == "clean" else int(views.removeprefix("views"))
+
+
+def shard_count(name, views):
+    return cost.shards(config["datasets"][name], view_count(views))
+
+
+def stored(definition):
+    """Whether a backbone's activations are a few tokens a clip, encoded once and kept."""
+    return definition["pooling"] == "cls"
+
+
+def feature_fold(name, fold):
+    """`all` for features that every fold shares; those with comparison clips belong to one fold."""
+    return fold if "comparison_clips" in config["features"][name] else "all"
+
+
+def feature_parts(dataset, backbone, feature, fold):
+    """The Parquet parts of a feature as one fold sees it."""
+    shards = shard_count(dataset, view_set(config["features"][feature]))
+    folder = f"results/features/{dataset}/{backbone}/{feature}/{feature_fold(feature, fold)}"
+    return [f"{folder}/part-{shard}.parquet" for shard in range(shards)]

@@ -1,0 +1,28 @@
+# 16 kHz audio -> log-mel cache, once a dataset and input length, shared by all backbones and features.
+
+
+def fbank_cost(wildcards):
+    return cost.fbank_seconds(cost.clips(dataset(wildcards)), int(wildcards.frames), cores=4)
+
+
+rule fbank:
+    input:
+        clips="results/{dataset}/clips.parquet",
+        audio="resources/audio/{dataset}",
+        root=ancient("results/{dataset}/audio_root.txt"),
+    output:
+        fbank="results/{dataset}/fbank-{frames}.npy",
+        statistics="results/{dataset}/fbank-{frames}.json",
+    log:
+        "logs/fbank/{dataset}-{frames}.log",
+    benchmark:
+        "results/benchmarks/fbank/{dataset}-{frames}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    params:
+        code=code_digest("fbank_cache"),
+    threads: 8
+    resources:
+        **cpu_job(fbank_cost, lambda wildcards: cost.fbank_mb(int(wildcards.frames), 8)),
+    script:
+        "../scripts/fbank.py"

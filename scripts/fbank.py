@@ -1,0 +1,17 @@
+"""Log-mel cache of a dataset."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fungi_audio import fbank_cache
+from joblog import job
+
+with job(snakemake):
+    clips = pd.read_parquet(snakemake.input.clips)
+    root = Path(Path(snakemake.input.root).read_text(encoding="utf-8").strip())
+    output = Path(snakemake.output.fbank)
+    fbank_cache.build([root / wav for wav in clips["wav"]], int(snakemake.wildcards.frames), output, snakemake.threads)
+    train = np.flatnonzero(clips["split"].isna() | (clips["split"] == "train"))
+    fbank_cache.write_statistics(output, train, Path(snakemake.output.statistics))

@@ -1,0 +1,110 @@
+"""The steps of extraction on files: what the rules' scripts and the public API share."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from . import activations as activation_files
+from . import audio
+from .backbones import load_backbone
+from .backbones.base import Activations, Backbone
+from .encode import Source, encode, resolve_precision
+from .objectives import build_objective
+from .objectives.base import Objective
+from .progress import progress
+from .projection import Signs
+from .views import view_keys
+
+GRADIENT_CLIPS = 2048
+
+
+def open_backbone(
+    checkpoint: str, frames: int, settings: Mapping[str, Any], device: torch.device, precision: str
+) -> Backbone:
+    """A backbone on its device with its precision set; `settings` as in the config's definition."""
+    backbone = load_backbone(checkpoint, frames, **settings)
+    return backbone.to(device).set_precision(resolve_precision(precision, device))
+
+
+def open_statistics(path: str, configured: tuple[float | None, float | None]) -> tuple[float, float]:
+    """Mean and standard deviation: the configured ones, else the measured ones."""
+    measured = json.loads(Path(path).read_text(encoding="utf-8"))
+    mean, std = configured
+    return measured["mean"] if mean is None else mean, measured["std"] if std is None else std
+
+
+def shard_rows(clips: int, shard: int, shards: int) -> np.ndarray:
+    """Rows of the clip table in one of `shards` contiguous, nearly equal parts."""
+    return np.array_split(np.arange(clips), shards)[shard]
+
+
+def source(
+    fbank: str,
+    statistics: tuple[float, float],
+    clips: pd.DataFrame,
+    rows: np.ndarray,
+    seed: int,
+    views: int,
+    stream: str = "view",
+) -> Source:
+    """Log-mels of some rows of the clip table: clean (`views` 0) or augmented."""
+    keys = view_keys(seed, stream, clips["clip_id"].iloc[rows].tolist(), range(views)) if views else None
+    return Source(audio.open_cache(fbank), *statistics, rows, keys)
+
+
+def encode_to(path: Path, backbone: Backbone, inputs: Source, key: str) -> None:
+    """Store the activations of a source; a killed job goes on after its last finished chunk."""
+    sizes = (backbone.target.in_features, backbone.target.out_features)
+    writer = activation_files.Writer(path, len(inputs.rows), inputs.views, backbone.positions, sizes, key)
+    with progress("encode", len(inputs.rows)) as bar:
+        bar.update(writer.done)
+        for first, part in encode(backbone, inputs, _chunk(inputs), writer.done, bar):
+            writer.write(first, part)
+    writer.finish()
+
+
+def _chunk(inputs: Source) -> int:
+    return max(1, activation_files.CHUNK // inputs.views)
+
+
+def file_key(*parts: Any, files: list[str]) -> str:
+    """Digest of settings and of the identity (path, size, time of change) of input files."""
+    stats = [(str(path), Path(path).stat().st_size, Path(path).stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(json.dumps([parts, stats], sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def features(
+    backbone: Backbone,
+    objective: Objective,
+    batches: Iterator[tuple[int, Activations]],
+    signs: Signs | None,
+    clips: int,
+) -> np.ndarray:
+    """Features float32 `[clips, d]` from activations, a batch of clips at a time."""
+    device = next(backbone.parameters()).device
+    if signs is not None:
+        signs = signs.to(device)
+    parts = []
+    with progress("gradient", clips) as bar:
+        for _, batch in batches:
+            on_device = Activations(*(tensor.to(device) for tensor in batch))
+            parts.append(objective.features(backbone, on_device, signs).cpu().numpy())
+            bar.update(len(parts[-1]))
+    return np.concatenate(parts)
+
+
+def objective_for(settings: Mapping[str, Any], **artifacts: Any) -> Objective:
+    """The objective of a feature definition; comparison size and the like are no options of the loss."""
+    options = {key: value for key, value in settings.items() if key != "comparison_clips"}
+    return build_objective(**options, **artifacts)
+
+
+def live(backbone: Backbone, inputs: Source) -> Iterator[tuple[int, Activations]]:
+    """Activations encoded on the way, for backbones whose activations are too large to store."""
+    return encode(backbone, inputs, max(1, 64 // inputs.views))

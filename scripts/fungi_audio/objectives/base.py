@@ -1,0 +1,35 @@
+"""What an objective is: something that turns a clip's activations into a feature."""
+
+from abc import ABC, abstractmethod
+
+import torch
+
+from ..backbones.base import Activations, Backbone
+from ..gradient import gradient_terms
+from ..projection import Signs, project
+
+
+class Objective(ABC):
+    """One kind of feature.
+
+    Attributes:
+        views: augmented views of a clip that it reads; 0 for the clean clip.
+    """
+
+    views: int = 0
+
+    @abstractmethod
+    def features(self, backbone: Backbone, activations: Activations, signs: Signs) -> torch.Tensor:
+        """Features float32 `[n, d]` from the activations of ``n * max(views, 1)`` inputs."""
+
+
+class GradientObjective(Objective):
+    """A feature that is the projected gradient of a self-supervised loss."""
+
+    @abstractmethod
+    def loss(self, embedding: torch.Tensor) -> torch.Tensor:
+        """One loss a clip, `[n]`, from embeddings `[n, max(views, 1), width]`, at the published scale."""
+
+    def features(self, backbone: Backbone, activations: Activations, signs: Signs) -> torch.Tensor:
+        terms = gradient_terms(backbone, activations, self.loss, max(self.views, 1))
+        return project(*terms, signs)

@@ -1,0 +1,54 @@
+"""One feature of one shard of a dataset, for one fold or all."""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from fungi_audio import activations, comparison, extract, features
+from fungi_audio.device import claim
+from fungi_audio.files import sha256
+from fungi_audio.projection import load_head, load_signs
+from fungi_audio.provenance import versions
+from joblog import job
+
+params, wildcards, files = snakemake.params, snakemake.wildcards, snakemake.input
+named = dict(files.items())
+
+with job(snakemake), claim(params.device) as device:
+    torch.set_num_threads(snakemake.threads)
+    table = pd.read_parquet(files.clips)
+    rows = extract.shard_rows(len(table), int(wildcards.shard), params.shards)
+    clips = table.iloc[rows]
+    frames = params.frames
+    backbone = extract.open_backbone(files.checkpoint, frames, params.backbone, device, params.precision)
+    if "activations" in named:
+        batches = activations.read(files.activations, extract.GRADIENT_CLIPS)
+    else:
+        statistics = extract.open_statistics(files.statistics, params.statistics)
+        views = params.settings.get("views", 0)
+        batches = extract.live(backbone, extract.source(files.fbank, statistics, table, rows, params.seed, views))
+    artifacts, signs = {}, None
+    if "signs" in named:
+        artifacts["head"], signs = load_head(files.head), load_signs(files.signs)
+    if "comparison" in named:
+        artifacts["comparison"], _ = comparison.load(files.comparison)
+    objective = extract.objective_for(params.settings, **artifacts)
+    feature = extract.features(backbone, objective, batches, signs, len(clips))
+    metadata = {
+        "dataset": wildcards.dataset,
+        "backbone": wildcards.backbone,
+        "checkpoint": sha256(files.checkpoint),
+        "backbone_settings": dict(params.backbone),
+        "feature": wildcards.feature,
+        "objective": params.settings["objective"],
+        "settings": {key: value for key, value in params.settings.items() if key != "objective"},
+        "fold": wildcards.fold,
+        "seed": params.seed,
+        "projection": signs.digest if signs else None,
+        "precision": params.precision,
+        "device": device.type,
+        "versions": versions(),
+    }
+    columns = (clips[name].tolist() for name in ("clip_id", "label", "fold", "split"))
+    features.write(Path(snakemake.output[0]), *columns, feature, metadata)

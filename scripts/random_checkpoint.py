@@ -1,0 +1,10 @@
+"""A seeded, untrained checkpoint in the published layout."""
+
+from safetensors.torch import save_file
+
+from fungi_audio.backbones.ssast import random_state
+from fungi_audio.files import whole
+from joblog import job
+
+with job(snakemake), whole(snakemake.output[0]) as part:
+    save_file(random_state(snakemake.params.kind, snakemake.params.seed), part)
