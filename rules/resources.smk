@@ -6,7 +6,14 @@
 #
 # with the cost model's prediction: a number, or a function of the wildcards. Keys that are None do not
 # reach sbatch; a local run ignores all but `gpu` and `mem_mb`, and those only under `--resources`.
-from fungi_audio import cost
+#
+# Before the first job is submitted, Slurm is asked whether it would take them all.
+from fungi_audio import cluster, cost
+from fungi_audio.errors import FungiError
+
+longest = (
+    {}
+)  # minutes that each partition allows, known when a run on Slurm has started
 
 
 def cpu_job(seconds=0, mb=cost.PYTHON_MB):
@@ -28,14 +35,65 @@ def gpu_job(seconds, mb, gpus=1):
 
 def ask(seconds, mb, partition):
     site = config["cluster"]
+    name = site["partition"][partition]
     return {
         "mem_mb": lambda wildcards, attempt: attempt * predicted(mb, wildcards),
-        "runtime": lambda wildcards, attempt: cost.minutes(predicted(seconds, wildcards), attempt),
-        "slurm_partition": site["partition"][partition],
+        "runtime": lambda wildcards, attempt: min(
+            cost.minutes(predicted(seconds, wildcards), attempt), allowed(name)
+        ),
+        "slurm_partition": name,
         "slurm_account": site["account"],
         "slurm_extra": site["extra"] or None,
     }
 
 
+def allowed(partition):
+    return longest.get(partition or "", cluster.UNLIMITED)
+
+
 def predicted(value, wildcards):
     return value(wildcards) if callable(value) else value
+
+
+def asked(job):
+    """A job's request as it will reach sbatch."""
+    known = job.resources.get
+    return cluster.Request(
+        job.rule.name,
+        partition=known("slurm_partition"),
+        account=known("slurm_account"),
+        constraint=known("constraint"),
+        extra=known("slurm_extra", ""),
+        gpus=known("gpu", 0),
+        gpu_model=known("gpu_model"),
+        cpus=job.threads,
+        mem_mb=known("mem_mb", 0),
+        minutes=known("runtime", 0),
+    )
+
+
+def prepare_slurm():
+    settings = workflow.executor_settings
+    if not cluster.accounting():  # sacct would never answer
+        settings.status_command = "squeue"
+        settings.init_seconds_before_status_checks = cluster.status_interval(
+            settings.init_seconds_before_status_checks
+        )
+    longest.update(
+        cluster.check(
+            asked(job) for job in workflow.dag.needrun_jobs() if not job.is_local
+        )
+    )
+    if workflow.execution_settings.lock:  # nobody else runs in this folder
+        for job in cluster.cancel_leftovers(workflow.workdir_init):
+            logger.warning(
+                f"Cancelled Slurm job {job}, left behind by an earlier run in this folder."
+            )
+
+
+onstart:
+    if workflow.executor_plugin.name == "slurm":
+        try:
+            prepare_slurm()
+        except FungiError as error:
+            raise WorkflowError(str(error))

@@ -27,3 +27,7 @@ class StorageError(FungiError):
 
 class NumericalError(FungiError):
     """A computation gave NaN or Inf where a number was expected."""
+
+
+class ClusterError(FungiError):
+    """Slurm is absent, silent or refuses what a job asks for."""
