@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import expit
 
 from .blocks import principal_axes
 
@@ -92,7 +93,7 @@ def one_vs_rest(x: np.ndarray, targets: np.ndarray) -> Objective:
     def objective(weights: np.ndarray, l2: float) -> tuple[float, np.ndarray]:
         z = x @ weights.astype(x.dtype)
         loss = np.sum(np.logaddexp(0, z) - truth * z, dtype=np.float64) / n
-        z = 1 / (1 + np.exp(-z)) - truth
+        z = expit(z) - truth
         return loss + l2 / 2 * np.sum(weights**2), x.T @ z / n + l2 * weights
 
     return objective

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import expit
 
 from ..datasets.folds import Split
 from ..seeds import named_seed
@@ -126,23 +127,28 @@ def _linear(task: Task, train: np.ndarray, final: np.ndarray, shots: int, number
         fitted, held_out = linear.holdout(kinds, named_seed(task.seed, "holdout", *task.name, shots, number))
         fit, valid = train[fitted], train[held_out]
     x = task.reduced(fit)
-    best, chosen = len(penalties) // 2, {}
+    best = _best_penalty(task, x, fit, valid, penalties)
+    l2 = float(f"{penalties[best]:.4g}")
+    at_edge = len(valid) > 0 and len(penalties) > 1 and best in (0, len(penalties) - 1)
+    if at_edge:
+        end = "lowest" if best == 0 else "highest"
+        advice = f" ({shots} shots)" if shots else "; widen evaluation.linear.l2"
+        warn_once(f"linear probe: the chosen penalty l2 = {l2:g} is the {end} tried{advice}")
+    (weights,) = linear.path(x[final], task.targets[final], [penalties[best]], task.multilabel)
+    votes = x[task.split.test] @ weights
+    if task.multilabel:
+        votes = expit(votes)
+    return Outcome("linear", shots, number, {"l2": l2, "at_edge": at_edge}, votes, len(final))
+
+
+def _best_penalty(task: Task, x: np.ndarray, fit: np.ndarray, valid: np.ndarray, penalties: list[float]) -> int:
+    """Index of the penalty with the best score on `valid`; of several equally good ones the middle one."""
+    scores = np.zeros(len(penalties))
     if len(valid):
         metric = "mAP" if task.multilabel else "accuracy"
         weights = linear.path(x[fit], task.targets[fit], penalties, task.multilabel)
-        scores = [task.metrics(x[valid] @ w, task.targets[valid])[metric] for w in weights]
-        best = int(np.flatnonzero(np.array(scores) == np.nanmax(scores))[-1])
-        chosen = {"at_edge": len(penalties) > 1 and best in (0, len(penalties) - 1)}
+        scores = np.nan_to_num([task.metrics(x[valid] @ w, task.targets[valid])[metric] for w in weights])
     else:
-        warn_once(f"{shots} shots: no clip to validate on, the linear probe takes the middle penalty")
-    (weights_final,) = linear.path(x[final], task.targets[final], [penalties[best]], task.multilabel)
-    votes = x[task.split.test] @ weights_final
-    if task.multilabel:
-        votes = 1 / (1 + np.exp(-votes))
-    l2 = float(f"{penalties[best]:.4g}")
-    if chosen.get("at_edge"):
-        warn_once(
-            f"linear probe: the chosen penalty l2 = {l2:g} is the {'lowest' if best == 0 else 'highest'} tried"
-            + (f" ({shots} shots)" if shots else "; widen evaluation.linear.l2")
-        )
-    return Outcome("linear", shots, number, {"l2": l2, **chosen}, votes, len(final))
+        warn_once(f"linear probe: no clip to validate on ({len(fit)} training clips), the middle penalty is taken")
+    equally_good = np.flatnonzero(scores == scores.max())
+    return int(equally_good[len(equally_good) // 2])

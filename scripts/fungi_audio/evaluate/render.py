@@ -1,0 +1,186 @@
+"""The results for people: Markdown and LaTeX."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from .table import SETTING, main_metric, summary
+
+USUAL_K = 20
+PROTOCOLS = {"knn": "k-NN", "knn-cosine": "k-NN with cosine votes", "linear": "linear probe"}
+SPREAD = "In %, mean over folds ± standard deviation over folds (few-shot: over draws); the best in bold."
+HOW_TO_COMPARE = (
+    "Difference: to {baseline}, in percentage points, with the 95 % interval of a paired bootstrap over the test clips "
+    "of each fold. p: McNemar's exact test on all test clips. Neither is corrected for the number of comparisons; an "
+    "interval that contains 0 is no evidence of a gain. Few-shot and other k: comparisons.csv."
+)
+ESCAPED = str.maketrans({c: "\\" + c for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"})
+
+
+class Cell(NamedTuple):
+    """A score in %: mean, spread (NaN where there is one fold) and whether no other of its column is higher."""
+
+    mean: float
+    spread: float
+    best: bool
+
+
+def notes(scores: pd.DataFrame, synthetic: Sequence[str], seeded: Sequence[str]) -> list[str]:
+    """What a reader must know: data that is not real, models that are not trained, the features' settings.
+
+    Args:
+        scores: from `table.collect`.
+        synthetic: names of datasets made by a program.
+        seeded: names of backbones with random weights.
+    """
+    text = [f"{name}: synthetic data; its numbers say nothing about real audio." for name in synthetic]
+    text += [f"{name}: seeded random weights, not a trained model." for name in seeded]
+    settings: dict[str, dict[str, Any]] = {}
+    for row in scores["settings"].unique():
+        settings |= json.loads(row)
+    for name, values in settings.items():
+        if values:
+            text.append(f"{name}: " + ", ".join(f"{key} {value}" for key, value in values.items()) + ".")
+    return text
+
+
+def title(protocol: Any, shots: Any, k: Any) -> str:
+    """A setting in words, e.g. ``k-NN, k = 20, 5 shots``."""
+    words = [PROTOCOLS.get(protocol, protocol)]
+    words += [f"k = {k}"] if k else []
+    words += [f"{shots} shot{'s' if shots > 1 else ''}"] if shots else []
+    return ", ".join(words)
+
+
+def cells(scores: pd.DataFrame) -> pd.DataFrame:
+    """The main metric as `Cell`s.
+
+    Returns:
+        Columns `dataset`, `backbone`, `features`, `protocol`, `shots`, `k`, `metric`, `cell`, `usual`: whether
+        this k is the one (closest to 20) that stands for the protocol.
+    """
+    table = summary(scores)
+    table = table[table["metric"] == table["dataset"].map(main_metric(scores))].reset_index(drop=True)
+    spread = table["std_draws"].where((table["shots"] > 0) & table["std_draws"].notna(), table["std"])
+    column = table.groupby(["dataset", "backbone", *SETTING])
+    best = (100 * table["mean"]).round(1) == (100 * column["mean"].transform("max")).round(1)
+    table["cell"] = [Cell(100 * m, 100 * s, b) for m, s, b in zip(table["mean"], spread, best, strict=True)]
+    distance = (table["k"] - USUAL_K).abs()
+    closest = distance.groupby([table[key] for key in ["dataset", "backbone", "protocol", "shots"]]).transform("min")
+    return table.assign(usual=distance == closest).drop(columns=["mean", "std", "std_draws"])
+
+
+def grid(table: pd.DataFrame) -> pd.DataFrame:
+    """`cells` of one dataset and backbone with a row a combination of features and a column a setting (in words)."""
+    settings = [title(*setting) for setting in table[SETTING].itertuples(index=False, name=None)]
+    wide = table.assign(setting=settings).pivot(index="features", columns="setting", values="cell")
+    return wide.loc[table["features"].unique(), list(dict.fromkeys(settings))]
+
+
+def markdown(
+    scores: pd.DataFrame,
+    comparisons: pd.DataFrame,
+    costs: pd.DataFrame,
+    captions: Sequence[str],
+    baseline: str | None,
+) -> str:
+    """Tables for every dataset and backbone: one row a combination of features.
+
+    Args:
+        scores: from `table.collect`.
+        comparisons: from `table.comparisons`.
+        costs: from `cost_table.cost_table`.
+        captions: sentences for the top, from `notes`.
+        baseline: name of the embedding feature, if the run has one.
+    """
+    lines = ["# Results", "", *(f"- {caption}" for caption in captions), "", SPREAD]
+    lines += [HOW_TO_COMPARE.format(baseline=baseline), ""] if baseline else [""]
+    for (dataset, backbone), table in cells(scores).groupby(["dataset", "backbone"], sort=False):
+        lines += [f"## {dataset}, {backbone}", ""]
+        here = comparisons[(comparisons["dataset"] == dataset) & (comparisons["backbone"] == backbone)]
+        here = here.set_index(["features", *SETTING])
+        full = table["shots"] == 0
+        for setting, rows in table[full & table["usual"]].groupby(SETTING, sort=False):
+            lines += [f"### {title(*setting)}", ""]
+            body = [
+                [name, _plain(cell), *_difference(here, (name, *setting))]
+                for name, cell in zip(rows["features"], rows["cell"], strict=True)
+            ]
+            lines += _table(["features", rows["metric"].iloc[0], "difference", "95 % interval", "p"], body)
+        for heading, kept in [
+            ("Other numbers of neighbours", full & ~table["usual"]),
+            ("Few-shot", ~full & table["usual"]),
+        ]:
+            if kept.any():
+                wide = grid(table[kept]).map(_plain)
+                lines += [f"### {heading}", "", *_table(["features", *wide.columns], wide.reset_index().to_numpy())]
+        cost = costs[(costs["dataset"] == dataset) & (costs["backbone"] == backbone)]
+        lines += ["### Cost of extraction", "", *_table(COST_HEAD, [_cost(row) for row in cost.itertuples()])]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def latex(scores: pd.DataFrame, captions: Sequence[str]) -> str:
+    """One `booktabs` table a dataset and backbone: a row a combination of features, a column a setting."""
+    text = ["% Needs \\usepackage{booktabs}."]
+    for (dataset, backbone), table in cells(scores).groupby(["dataset", "backbone"], sort=False):
+        wide = grid(table[table["usual"]])
+        caption = " ".join([f"{dataset}, {backbone}: {table['metric'].iloc[0]}.", SPREAD, *captions])
+        text += [
+            "\\begin{table}",
+            "  \\centering",
+            f"  \\caption{{{_escape(caption)}}}",
+            f"  \\label{{tab:{dataset}-{backbone}}}",
+            f"  \\begin{{tabular}}{{l{'r' * wide.shape[1]}}}",
+            "    \\toprule",
+            _latex_row(["features", *map(_escape, wide.columns)]),
+            "    \\midrule",
+            *(_latex_row([_escape(name), *map(_math, row)]) for name, *row in wide.itertuples(name=None)),
+            "    \\bottomrule",
+            "  \\end{tabular}",
+            "\\end{table}",
+        ]
+    return "\n".join(text) + "\n"
+
+
+def _plain(cell: Cell) -> str:
+    mean = f"**{cell.mean:.1f}**" if cell.best else f"{cell.mean:.1f}"
+    return mean if pd.isna(cell.spread) else f"{mean} ± {cell.spread:.1f}"
+
+
+def _math(cell: Cell) -> str:
+    mean = f"\\mathbf{{{cell.mean:.1f}}}" if cell.best else f"{cell.mean:.1f}"
+    return f"${mean}$" if pd.isna(cell.spread) else f"${mean} \\pm {cell.spread:.1f}$"
+
+
+def _difference(comparisons: pd.DataFrame, key: tuple[Any, ...]) -> list[str]:
+    """Difference, interval and p-value as text; empty for the embedding itself."""
+    if key not in comparisons.index:
+        return ["", "", ""]
+    row = comparisons.loc[key]
+    interval = "" if pd.isna(row["low"]) else f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}"
+    p = "" if pd.isna(row["mcnemar_p"]) else f"{row['mcnemar_p']:.2g}"
+    return [f"{100 * row['difference']:+.1f}", interval, p]
+
+
+COST_HEAD = ["features", "clips/s", "s a clip", "peak memory, MB", "features, MB"]
+
+
+def _cost(row: Any) -> list[str]:
+    numbers = [f"{row.clips_per_second:.1f}", f"{row.seconds_per_clip:.3g}", f"{row.peak_mb:.0f}"]
+    known = [number if number != "nan" else "" for number in numbers]
+    return [row.features, *known, f"{row.feature_bytes / 1e6:.1f}"]
+
+
+def _table(head: Sequence[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    ruler = "|".join(["---", *["---:"] * (len(head) - 1)])
+    return [f"| {' | '.join(head)} |", f"|{ruler}|", *(f"| {' | '.join(row)} |" for row in rows), ""]
+
+
+def _latex_row(row: Iterable[str]) -> str:
+    return f"    {' & '.join(row)} \\\\"
+
+
+def _escape(text: str) -> str:
+    return text.translate(ESCAPED).replace("±", "$\\pm$")
