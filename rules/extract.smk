@@ -65,7 +65,7 @@ rule comparison:
         device=config["device"],
         precision=config["precision"],
         code=code_digest("encode", "backbones.ssast"),
-    threads: 8
+    threads: 1
     resources:
         **gpu_job(
             lambda wildcards: cost.encode_seconds(
@@ -73,7 +73,7 @@ rule comparison:
                 2,
                 dataset(wildcards)["target_length"],
                 cost.trunk(backbone(wildcards)),
-                cost.rate(config["cluster"], config["device"], cores=8),
+                cost.rate(config["cluster"], config["device"], cores=1),
             ),
             cost.TORCH_MB + cost.PYTHON_MB,
         ),
@@ -103,7 +103,7 @@ def gradient_share(wildcards):
 
 def gradient_cost(wildcards):
     clips, views = gradient_share(wildcards)
-    trunk, rate = cost.trunk(backbone(wildcards)), cost.rate(config["cluster"], config["device"], cores=8)
+    trunk, rate = cost.trunk(backbone(wildcards)), cost.rate(config["cluster"], config["device"], cores=1)
     seconds = cost.gradient_seconds(clips, 1, trunk, rate)
     if not stored(backbone(wildcards)):
         seconds += cost.encode_seconds(clips, views, dataset(wildcards)["target_length"], trunk, rate)
@@ -133,7 +133,7 @@ rule gradient:
         device=config["device"],
         precision=config["precision"],
         code=lambda wildcards: code_digest("extract", f"objectives.{feature(wildcards)['objective']}"),
-    threads: 8
+    threads: 1
     resources:
         **gpu_job(
             gradient_cost,
