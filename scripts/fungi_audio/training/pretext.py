@@ -101,10 +101,10 @@ class Pretext(nn.Module):
         return torch.where(hidden.unsqueeze(2), self.mask_embed.to(embedded.dtype), embedded)
 
     def published_state(self) -> dict[str, torch.Tensor]:
-        """State dict with the keys of the published checkpoints, without their ``module.`` prefix."""
+        """A copy on the CPU with the keys of the published checkpoints, without their ``module.`` prefix."""
         frames = self.v.frames
         sizes = {"p_input_fdim": torch.tensor(MEL), "p_input_tdim": torch.tensor(frames)}
-        return sizes | {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
+        return sizes | {key: value.detach().cpu().clone() for key, value in self.state_dict().items()}
 
 
 def new_pretext(width: int, frames: int, patch: tuple[int, int], seed: int) -> Pretext:

@@ -1,0 +1,127 @@
+"""Pretraining batches: a function of the seed and the step alone, whatever the number of workers and processes."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ..audio import normalise, open_cache
+from ..backbones.ssast import Grid
+from ..errors import ConfigError
+from ..randomness import generator
+from ..seeds import named_seed
+from .distributed import World
+from .masking import masks
+
+Batch = tuple[torch.Tensor, dict[str, torch.Tensor]]
+
+
+class Clips:
+    """Log-mels of several datasets as one list.
+
+    Args:
+        caches: log-mel caches of one length.
+        rows: rows of each cache that belong to the list.
+    """
+
+    def __init__(self, caches: Sequence[str | Path], rows: Sequence[np.ndarray]) -> None:
+        self.caches = [open_cache(path) for path in caches]
+        self.rows = list(rows)
+        self.ends = np.cumsum([len(part) for part in rows])
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def log_mels(self, indices: np.ndarray) -> torch.Tensor:
+        """Log-mels `[len(indices), frames, mel]`, float32, not normalised."""
+        places = np.searchsorted(self.ends, indices, side="right")
+        rows = [
+            self.caches[p][self.rows[p][i - self.ends[p]]]
+            for p, i in zip(places.tolist(), indices.tolist(), strict=True)
+        ]
+        return torch.from_numpy(np.stack(rows))
+
+
+class PretextBatches(Dataset[Batch]):
+    """Item `step` is this process's share of that step's batch: normalised log-mels and the masks of each objective.
+
+    Clips come in a new random order every epoch; epochs follow each other without a gap, so a batch may
+    span two. Every clip of a batch draws its masks by (seed, objective, step, place in the batch).
+
+    Args:
+        clips: the log-mels.
+        indices: int64, which of them.
+        statistics: mean and standard deviation of the normalisation.
+        grid: patches of a log-mel.
+        masked: patches masked in each.
+        objectives: `mpc`, `mpg` or both.
+        batch_size: clips a step, over all processes.
+        steps: number of items.
+        world: this process among the others.
+        seed: the run's seed; None keeps the order and gives every clip the same masks always (validation).
+    """
+
+    def __init__(
+        self,
+        clips: Clips,
+        indices: np.ndarray,
+        statistics: tuple[float, float],
+        grid: Grid,
+        masked: int,
+        objectives: Sequence[str],
+        batch_size: int,
+        steps: int,
+        world: World,
+        seed: int | None,
+    ) -> None:
+        self.clips, self.indices, self.statistics = clips, indices, statistics
+        self.grid, self.masked, self.objectives = grid, masked, objectives
+        self.batch_size, self.steps, self.world, self.seed = batch_size, steps, world, seed
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> Batch:
+        places = np.arange(self.world.rank, self.batch_size, self.world.size) + step * self.batch_size
+        if self.seed is None:
+            places = places[places < len(self.indices)]
+        chosen = np.array([self._clip(place) for place in places.tolist()], dtype=np.int64)
+        fbank = normalise(self.clips.log_mels(chosen), *self.statistics)
+        drawn = {}
+        for name in self.objectives:
+            keys = [named_seed(self.seed, "mask", name, place) for place in places.tolist()]
+            drawn[name] = masks(self.grid, self.masked, torch.tensor(keys))
+        return fbank, drawn
+
+    def _clip(self, place: int) -> int:
+        if self.seed is None:
+            return int(self.indices[place])
+        epoch, index = divmod(place, len(self.indices))
+        return int(self.indices[_order(len(self.indices), self.seed, epoch)[index]])
+
+    def loader(self, first: int, workers: int, pinned: bool) -> DataLoader[Batch]:
+        """The batches from step `first` on, read ahead by `workers` processes."""
+        return DataLoader(
+            self, batch_size=None, sampler=range(first, self.steps), num_workers=workers, pin_memory=pinned
+        )
+
+
+@lru_cache(maxsize=2)
+def _order(clips: int, seed: int, epoch: int) -> np.ndarray:
+    return torch.randperm(clips, generator=generator(seed, "order", epoch)).numpy()
+
+
+def hold_out(clips: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A seeded random split of the clips `0 … clips - 1`: training and validation indices, ascending.
+
+    Raises:
+        ConfigError: no clip is left for one of them.
+    """
+    count = max(1, round(share * clips))
+    if clips - count < 1:
+        raise ConfigError(f"{clips} clips cannot be split into training and validation ({share:.0%}); add data")
+    order = torch.randperm(clips, generator=generator(seed, "validation clips")).numpy()
+    return np.sort(order[count:]), np.sort(order[:count])
