@@ -1,7 +1,5 @@
 """Scores and predictions of one combination of features on one fold."""
 
-from snakemake.script import snakemake
-
 from fungi_audio.evaluate import scores
 from joblog import job
 

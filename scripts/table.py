@@ -1,7 +1,5 @@
 """The results tables of a run: long CSV, comparisons, Markdown, LaTeX."""
 
-from snakemake.script import snakemake
-
 from fungi_audio.evaluate import cost_table, render, table
 from fungi_audio.files import write_text
 from joblog import job
