@@ -7,7 +7,7 @@ is smaller, with the same patch weights and an adapted position embedding (the p
 
 import math
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -132,9 +132,9 @@ class SSAST(Backbone):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.dist_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, SPECIAL + math.prod(self.grid), width))
-        norm = partial(nn.LayerNorm, eps=1e-6)
+        norm: Any = partial(nn.LayerNorm, eps=1e-6)
         blocks = [Block(width, width // HEAD_WIDTH, qkv_bias=True, norm_layer=norm) for _ in range(layer % depth + 1)]
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks: Any = nn.ModuleList(blocks)
         self.norm = norm(width)
 
     @property
@@ -183,7 +183,7 @@ class SSAST(Backbone):
         return self
 
 
-def _attend(attention: nn.Module, x: torch.Tensor, read: slice) -> torch.Tensor:
+def _attend(attention: Any, x: torch.Tensor, read: slice) -> torch.Tensor:
     """Attention before its projection, for the query tokens `read` only: `[n, len(read), width]`."""
     n, tokens, width = x.shape
     heads = attention.num_heads

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 
 from ..backbones.base import Activations, Backbone
+from ..errors import ConfigError
 from ..gradient import gradient_terms
 from ..projection import Signs, project
 
@@ -19,8 +20,12 @@ class Objective(ABC):
     views: int = 0
 
     @abstractmethod
-    def features(self, backbone: Backbone, activations: Activations, signs: Signs) -> torch.Tensor:
-        """Features float32 `[n, d]` from the activations of ``n * max(views, 1)`` inputs."""
+    def features(self, backbone: Backbone, activations: Activations, signs: Signs | None) -> torch.Tensor:
+        """Features float32 `[n, d]` from the activations of ``n * max(views, 1)`` inputs.
+
+        Args:
+            signs: the projection; gradients need one, the embedding does not.
+        """
 
 
 class GradientObjective(Objective):
@@ -30,6 +35,8 @@ class GradientObjective(Objective):
     def loss(self, embedding: torch.Tensor) -> torch.Tensor:
         """One loss a clip, `[n]`, from embeddings `[n, max(views, 1), width]`, at the published scale."""
 
-    def features(self, backbone: Backbone, activations: Activations, signs: Signs) -> torch.Tensor:
+    def features(self, backbone: Backbone, activations: Activations, signs: Signs | None) -> torch.Tensor:
+        if signs is None:
+            raise ConfigError("a gradient feature needs a projection")
         terms = gradient_terms(backbone, activations, self.loss, max(self.views, 1))
         return project(*terms, signs)

@@ -10,7 +10,7 @@ from .base import Objective
 class Embedding(Objective):
     """No loss: the feature is the embedding itself."""
 
-    def features(self, backbone: Backbone, activations: Activations, signs: Signs) -> torch.Tensor:
+    def features(self, backbone: Backbone, activations: Activations, signs: Signs | None) -> torch.Tensor:
         return backbone.pooled(activations)
 
 
