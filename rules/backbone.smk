@@ -8,16 +8,18 @@ rule download_checkpoint:
         "logs/download_checkpoint/{backbone}.log",
     benchmark:
         "results/benchmarks/download_checkpoint/{backbone}.tsv"
+    localrule: True
     conda:
         "../envs/data.yaml"
-    params:
-        url=lambda wildcards: PRESETS.get(backbone(wildcards)["checkpoint"], backbone(wildcards)["checkpoint"]),
-        sha256=lambda wildcards: backbone(wildcards)["sha256"],
-        allow_http=config["allow_http"],
-    localrule: True
     threads: 1
     resources:
         **cpu_job(),
+    params:
+        url=lambda wildcards: PRESETS.get(
+            backbone(wildcards)["checkpoint"], backbone(wildcards)["checkpoint"]
+        ),
+        sha256=lambda wildcards: backbone(wildcards)["sha256"],
+        allow_http=config["allow_http"],
     script:
         "../scripts/download_checkpoint.py"
 
@@ -31,20 +33,24 @@ rule random_checkpoint:
         "results/benchmarks/random_checkpoint/{backbone}.tsv"
     conda:
         "../envs/torch.yaml"
+    threads: 1
+    resources:
+        **cpu_job(0, cost.TORCH_MB),
     params:
         kind=lambda wildcards: backbone(wildcards)["checkpoint"].removeprefix("random:"),
         seed=config["seed"],
         code=code_digest("backbones.ssast"),
-    threads: 1
-    resources:
-        **cpu_job(0, cost.TORCH_MB),
     script:
         "../scripts/random_checkpoint.py"
 
 
 def backbone_settings(wildcards):
     """What decides the network; the projection is no part of it."""
-    return {key: value for key, value in backbone(wildcards).items() if key not in ("checkpoint", "sha256", "projection_dim")}
+    return {
+        key: value
+        for key, value in backbone(wildcards).items()
+        if key not in ("checkpoint", "sha256", "projection_dim")
+    }
 
 
 rule projection:
@@ -58,14 +64,14 @@ rule projection:
         "results/benchmarks/projection/{backbone}.tsv"
     conda:
         "../envs/torch.yaml"
+    threads: 1
+    resources:
+        **cpu_job(0, cost.TORCH_MB),
     params:
         backbone=backbone_settings,
         dim=lambda wildcards: backbone(wildcards)["projection_dim"],
         seed=config["seed"],
         code=code_digest("projection"),
-    threads: 1
-    resources:
-        **cpu_job(0, cost.TORCH_MB),
     script:
         "../scripts/projection.py"
 
@@ -81,12 +87,12 @@ rule head:
         "results/benchmarks/head/{backbone}/{objective}.tsv"
     conda:
         "../envs/torch.yaml"
+    threads: 1
+    resources:
+        **cpu_job(0, cost.TORCH_MB),
     params:
         backbone=backbone_settings,
         seed=config["seed"],
         code=code_digest("projection"),
-    threads: 1
-    resources:
-        **cpu_job(0, cost.TORCH_MB),
     script:
         "../scripts/head.py"

@@ -37,7 +37,9 @@ def local_path(source):
 
 def folds(name):
     """The folds of a dataset that this run evaluates, as they stand in file names."""
-    return [str(fold) for fold in config["datasets"][name].get("folds", [])] or ["split"]
+    return [str(fold) for fold in config["datasets"][name].get("folds", [])] or [
+        "split"
+    ]
 
 
 def checkpoint(wildcards):
@@ -85,5 +87,7 @@ def feature_fold(name, fold):
 def feature_parts(dataset, backbone, feature, fold):
     """The Parquet parts of a feature as one fold sees it."""
     shards = shard_count(dataset, view_set(config["features"][feature]))
-    folder = f"results/features/{dataset}/{backbone}/{feature}/{feature_fold(feature, fold)}"
+    folder = (
+        f"results/features/{dataset}/{backbone}/{feature}/{feature_fold(feature, fold)}"
+    )
     return [f"{folder}/part-{shard}.parquet" for shard in range(shards)]

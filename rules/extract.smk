@@ -4,12 +4,22 @@
 def encode_share(wildcards):
     """What the cost model needs of one encode job: clips, views, frames, shape of the trunk."""
     views = view_count(wildcards.views)
-    clips = cost.clips(dataset(wildcards)) / shard_count(wildcards.dataset, wildcards.views)
-    return clips, views, dataset(wildcards)["target_length"], cost.trunk(backbone(wildcards))
+    clips = cost.clips(dataset(wildcards)) / shard_count(
+        wildcards.dataset, wildcards.views
+    )
+    return (
+        clips,
+        views,
+        dataset(wildcards)["target_length"],
+        cost.trunk(backbone(wildcards)),
+    )
 
 
 def encode_cost(wildcards):
-    return cost.encode_seconds(*encode_share(wildcards), cost.rate(config["cluster"], config["device"], cores=8))
+    return cost.encode_seconds(
+        *encode_share(wildcards),
+        cost.rate(config["cluster"], config["device"], cores=8),
+    )
 
 
 def encode_memory(wildcards):
@@ -29,18 +39,23 @@ rule encode:
         "results/benchmarks/encode/{dataset}/{backbone}/{views}/{shard}.tsv"
     conda:
         "../envs/torch.yaml"
+    threads: 8
+    resources:
+        **gpu_job(encode_cost, encode_memory),
     params:
         backbone=backbone_settings,
-        statistics=lambda wildcards: [dataset(wildcards)["mean"], dataset(wildcards)["std"]],
-        views=lambda wildcards: 0 if wildcards.views == "clean" else view_count(wildcards.views),
+        statistics=lambda wildcards: [
+            dataset(wildcards)["mean"],
+            dataset(wildcards)["std"],
+        ],
+        views=lambda wildcards: (
+            0 if wildcards.views == "clean" else view_count(wildcards.views)
+        ),
         shards=lambda wildcards: shard_count(wildcards.dataset, wildcards.views),
         seed=config["seed"],
         device=config["device"],
         precision=config["precision"],
         code=code_digest("encode", "activations", "backbones.ssast"),
-    threads: 8
-    resources:
-        **gpu_job(encode_cost, encode_memory),
     script:
         "../scripts/encode.py"
 
@@ -58,13 +73,6 @@ rule comparison:
         "results/benchmarks/comparison/{dataset}/{backbone}/{clips}/{fold}.tsv"
     conda:
         "../envs/torch.yaml"
-    params:
-        backbone=backbone_settings,
-        statistics=lambda wildcards: [dataset(wildcards)["mean"], dataset(wildcards)["std"]],
-        seed=config["seed"],
-        device=config["device"],
-        precision=config["precision"],
-        code=code_digest("encode", "backbones.ssast"),
     threads: 1
     resources:
         **gpu_job(
@@ -77,6 +85,16 @@ rule comparison:
             ),
             cost.TORCH_MB + cost.PYTHON_MB,
         ),
+    params:
+        backbone=backbone_settings,
+        statistics=lambda wildcards: [
+            dataset(wildcards)["mean"],
+            dataset(wildcards)["std"],
+        ],
+        seed=config["seed"],
+        device=config["device"],
+        precision=config["precision"],
+        code=code_digest("encode", "backbones.ssast"),
     script:
         "../scripts/comparison.py"
 
@@ -92,21 +110,29 @@ def gradient_inputs(wildcards):
         files["signs"] = f"results/projections/{name}.safetensors"
         files["head"] = f"results/heads/{name}/{settings['objective']}.safetensors"
     if count := settings.get("comparison_clips"):
-        files["comparison"] = f"results/comparisons/{wildcards.dataset}/{name}/{count}/{wildcards.fold}.safetensors"
+        files["comparison"] = (
+            f"results/comparisons/{wildcards.dataset}/{name}/{count}/{wildcards.fold}.safetensors"
+        )
     return files
 
 
 def gradient_share(wildcards):
     views = view_set(feature(wildcards))
-    return cost.clips(dataset(wildcards)) / shard_count(wildcards.dataset, views), view_count(views)
+    return cost.clips(dataset(wildcards)) / shard_count(
+        wildcards.dataset, views
+    ), view_count(views)
 
 
 def gradient_cost(wildcards):
     clips, views = gradient_share(wildcards)
-    trunk, rate = cost.trunk(backbone(wildcards)), cost.rate(config["cluster"], config["device"], cores=1)
+    trunk, rate = cost.trunk(backbone(wildcards)), cost.rate(
+        config["cluster"], config["device"], cores=1
+    )
     seconds = cost.gradient_seconds(clips, 1, trunk, rate)
     if not stored(backbone(wildcards)):
-        seconds += cost.encode_seconds(clips, views, dataset(wildcards)["target_length"], trunk, rate)
+        seconds += cost.encode_seconds(
+            clips, views, dataset(wildcards)["target_length"], trunk, rate
+        )
     return seconds
 
 
@@ -123,21 +149,30 @@ rule gradient:
         "results/benchmarks/gradient/{dataset}/{backbone}/{feature}/{fold}/{shard}.tsv"
     conda:
         "../envs/torch.yaml"
-    params:
-        backbone=backbone_settings,
-        statistics=lambda wildcards: [dataset(wildcards)["mean"], dataset(wildcards)["std"]],
-        settings=feature,
-        frames=lambda wildcards: dataset(wildcards)["target_length"],
-        shards=lambda wildcards: shard_count(wildcards.dataset, view_set(feature(wildcards))),
-        seed=config["seed"],
-        device=config["device"],
-        precision=config["precision"],
-        code=lambda wildcards: code_digest("extract", f"objectives.{feature(wildcards)['objective']}"),
     threads: 1
     resources:
         **gpu_job(
             gradient_cost,
-            lambda wildcards: cost.gradient_mb(*gradient_share(wildcards), cost.trunk(backbone(wildcards))),
+            lambda wildcards: cost.gradient_mb(
+                *gradient_share(wildcards), cost.trunk(backbone(wildcards))
+            ),
+        ),
+    params:
+        backbone=backbone_settings,
+        statistics=lambda wildcards: [
+            dataset(wildcards)["mean"],
+            dataset(wildcards)["std"],
+        ],
+        settings=feature,
+        frames=lambda wildcards: dataset(wildcards)["target_length"],
+        shards=lambda wildcards: shard_count(
+            wildcards.dataset, view_set(feature(wildcards))
+        ),
+        seed=config["seed"],
+        device=config["device"],
+        precision=config["precision"],
+        code=lambda wildcards: code_digest(
+            "extract", f"objectives.{feature(wildcards)['objective']}"
         ),
     script:
         "../scripts/gradient.py"

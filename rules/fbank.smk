@@ -2,7 +2,9 @@
 
 
 def fbank_cost(wildcards):
-    return cost.fbank_seconds(cost.clips(dataset(wildcards)), int(wildcards.frames), cores=4)
+    return cost.fbank_seconds(
+        cost.clips(dataset(wildcards)), int(wildcards.frames), cores=4
+    )
 
 
 rule fbank:
@@ -19,10 +21,10 @@ rule fbank:
         "results/benchmarks/fbank/{dataset}-{frames}.tsv"
     conda:
         "../envs/torch.yaml"
-    params:
-        code=code_digest("fbank_cache"),
     threads: 8
     resources:
         **cpu_job(fbank_cost, lambda wildcards: cost.fbank_mb(int(wildcards.frames), 8)),
+    params:
+        code=code_digest("fbank_cache"),
     script:
         "../scripts/fbank.py"
