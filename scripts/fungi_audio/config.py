@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,24 @@ def check(config: dict[str, Any], schema: str | Path) -> dict[str, Any]:
 
 
 def _check_names(config: dict[str, Any]) -> None:
-    for section, names in config["run"].items():
+    for where, section, name in _references(config):
         defined = config[section]
-        for name in names:
-            if name not in defined:
-                raise ConfigError(
-                    f"config: run.{section} names {name!r}, which is not defined{_suggest(name, defined)}. "
-                    f"Defined: {', '.join(sorted(defined))}. Define it under `{section}:` or correct the name"
-                )
+        if name not in defined:
+            raise ConfigError(
+                f"config: {where} names {name!r}, which is not defined{_suggest(name, defined)}. "
+                f"Defined: {', '.join(sorted(defined))}. Define it under `{section}:` or correct the name"
+            )
+
+
+def _references(config: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Every name that the configuration uses: where, the section that must define it, the name."""
+    for section, names in config["run"].items():
+        yield from ((f"run.{section}", section, name) for name in names)
+    for key, definition in config["backbones"].items():
+        if definition["checkpoint"].startswith("pretrain:"):
+            yield f"backbones.{key}.checkpoint", "pretrain", definition["checkpoint"].removeprefix("pretrain:")
+    for key, definition in config["pretrain"].items():
+        yield from ((f"pretrain.{key}.datasets", "datasets", name) for name in definition["datasets"])
 
 
 def _with_defaults(validator: Any) -> Any:

@@ -1,5 +1,6 @@
 """Pretraining batches: a function of the seed and the step alone, whatever the number of workers and processes."""
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -112,6 +113,23 @@ class PretextBatches(Dataset[Batch]):
 @lru_cache(maxsize=2)
 def _order(clips: int, seed: int, epoch: int) -> np.ndarray:
     return torch.randperm(clips, generator=generator(seed, "order", epoch)).numpy()
+
+
+def pooled_statistics(
+    files: Sequence[str | Path], clips: Sequence[int], configured: tuple[float | None, float | None]
+) -> tuple[float, float]:
+    """Mean and standard deviation over several datasets: the configured ones, else the measured ones by clips.
+
+    Args:
+        files: statistics of each dataset's log-mels (JSON with `mean` and `std`).
+        clips: how many clips each contributes.
+    """
+    measured = [json.loads(Path(path).read_text(encoding="utf-8")) for path in files]
+    share = np.array(clips) / sum(clips)
+    mean = float(share @ [part["mean"] for part in measured])
+    square = float(share @ [part["mean"] ** 2 + part["std"] ** 2 for part in measured])
+    std = (square - mean**2) ** 0.5
+    return mean if configured[0] is None else configured[0], std if configured[1] is None else configured[1]
 
 
 def hold_out(clips: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
