@@ -11,7 +11,7 @@ from fungi_audio.config import load
 min_version("9.0")
 
 
-configfile: "config.yaml"
+configfile: workflow.current_basedir / "config.yaml"
 
 
 config = load(config, workflow.current_basedir)

@@ -1,0 +1,140 @@
+"""The whole chain on small synthetic data, and what a rerun redoes after each kind of edit."""
+
+import copy
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+from tests.workflow import ROOT, Workflow
+
+pytestmark = pytest.mark.xdist_group("workflow")
+
+CONFIG = {
+    "run": {"datasets": ["tones"], "backbones": ["tiny"], "features": ["embedding", "kl", "simclr"]},
+    "datasets": {"tones": {"layout": "synthetic", "clips": 40, "folds": [1, 2], "target_length": 64, "shards": 2}},
+    "backbones": {"tiny": {"family": "ssast", "checkpoint": "random:tiny-patch"}},
+    "features": {"simclr": {"views": 2, "comparison_clips": 4}},
+    "evaluation": {"knn": {"k": [3]}, "linear": {"l2": {"values": 3}}, "few_shot": {"shots": [2], "draws": 2}},
+}
+COMBINATIONS = 7
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Workflow:
+    workflow = Workflow(tmp_path_factory.mktemp("finished"), CONFIG)
+    workflow.run()
+    return workflow
+
+
+@pytest.fixture
+def edited(finished):
+    """The finished run with an edited configuration."""
+
+    def edit(change) -> dict[str, int]:
+        config = copy.deepcopy(CONFIG)
+        change(config)
+        return Workflow(finished.folder, config).planned()
+
+    return edit
+
+
+def evaluation(jobs: dict[str, int]) -> dict[str, int]:
+    """Jobs without the ones that always follow from a new score."""
+    return {rule: count for rule, count in jobs.items() if rule not in ("table", "report")}
+
+
+def test_table(finished):
+    table = pd.read_csv(finished.path("results/table.csv"))
+    assert set(table["dataset"]) == {"tones"}
+    assert set(table["fold"]) == {1, 2}
+    assert table["features"].nunique() == COMBINATIONS
+    accuracy = table[(table["metric"] == "accuracy") & (table["shots"] == 0)]
+    assert accuracy["value"].between(0, 1).all()
+    assert accuracy["value"].mean() > 0.2  # ten classes
+    assert "embedding+kl+simclr" in finished.path("results/table.md").read_text()
+
+
+def test_datafiles(finished):
+    files = sorted(path.name for path in finished.path("results/tones/datafiles").iterdir())
+    assert files == ["1_eval.json", "1_train.json", "2_eval.json", "2_train.json"]
+    data = json.loads(finished.path("results/tones/datafiles/1_eval.json").read_text())["data"]
+    assert all((finished.folder / clip["wav"]).is_file() for clip in data)
+
+
+def test_second_run_does_nothing(finished):
+    assert finished.planned() == {}
+
+
+def test_evaluation_edit(edited):
+    jobs = edited(lambda config: config["evaluation"]["knn"].update(k=[1, 3]))
+    assert evaluation(jobs) == {"evaluate": 2 * COMBINATIONS}
+
+
+def test_simclr_temperature(edited):
+    jobs = edited(lambda config: config["features"]["simclr"].update(temperature=0.1))
+    assert evaluation(jobs) == {"gradient": 4, "evaluate": 8}
+
+
+def test_new_fold(edited):
+    jobs = edited(lambda config: config["datasets"]["tones"].update(folds=[1, 2, 3]))
+    assert evaluation(jobs) == {"datafiles": 1, "comparison": 1, "gradient": 2, "evaluate": COMBINATIONS}
+
+
+def test_new_objective(edited):
+    def add(config):
+        config["features"]["kl-1"] = {"objective": "kl", "temperature": 1}
+        config["run"]["features"].append("kl-1")
+
+    assert evaluation(edited(add)) == {"gradient": 2, "evaluate": 2 * (COMBINATIONS + 1)}
+
+
+def test_new_backbone(edited):
+    def add(config):
+        config["backbones"]["frame"] = {"family": "ssast", "checkpoint": "random:tiny-frame"}
+        config["run"]["backbones"].append("frame")
+
+    jobs = evaluation(edited(add))
+    assert jobs == {
+        "random_checkpoint": 1,
+        "projection": 1,
+        "head": 2,
+        "encode": 4,
+        "comparison": 2,
+        "gradient": 8,
+        "evaluate": 2 * COMBINATIONS,
+    }
+
+
+def test_new_dataset(edited):
+    def add(config):
+        config["datasets"]["more"] = {**CONFIG["datasets"]["tones"], "clips": 50}
+        config["run"]["datasets"].append("more")
+
+    jobs = evaluation(edited(add))
+    assert not {"projection", "head", "random_checkpoint"} & jobs.keys()
+    assert jobs["encode"] == 4
+
+
+def test_data_root(edited, tmp_path):
+    """Moving the audio rewrites the datafiles and neither resamples nor extracts."""
+    jobs = edited(lambda config: config.update(data_root=str(tmp_path)))
+    assert set(jobs) == {"place", "datafiles"}
+
+
+def test_code_edit_of_an_objective(finished, tmp_path):
+    """Editing an objective redoes that objective; a comment changes nothing."""
+    project = tmp_path / "project"
+    for name in ("Snakefile", "config.yaml", "rules", "scripts", "schemas", "envs"):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, project / name)
+        else:
+            project.mkdir(exist_ok=True)
+            shutil.copy2(ROOT / name, project / name)
+    workflow = Workflow(finished.folder, CONFIG, project)
+    objective = project / "scripts/fungi_audio/objectives/kl.py"
+    objective.write_text("# a remark\n" + objective.read_text())
+    assert workflow.planned() == {}
+    objective.write_text(objective.read_text().replace("/ d**2", "/ d"))
+    assert evaluation(workflow.planned()) == {"gradient": 2, "evaluate": 8}

@@ -1,0 +1,62 @@
+"""Run the real Snakefile in a folder of its own, and read Snakemake's own dry run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+
+
+class Workflow:
+    """A project's Snakefile with a small configuration, working in `folder`."""
+
+    def __init__(self, folder: Path, config: dict, project: Path = ROOT) -> None:
+        self.folder, self.config, self.project = folder, config, project
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def snakemake(self, *arguments: str, check: bool = True, timeout: int = 600) -> subprocess.CompletedProcess[str]:
+        """Run snakemake; its output is in `.stdout`, both streams together."""
+        configfile = self.folder / "test.yaml"
+        configfile.write_text(yaml.safe_dump(self.config, allow_unicode=True), encoding="utf-8")
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--snakefile",
+            self.project / "Snakefile",
+            "--directory",
+            self.folder,
+        ]
+        command += ["--configfile", configfile, "--cores", "2", *arguments]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        done = subprocess.run(
+            list(map(str, command)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            env=environment,
+            check=False,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"snakemake failed\n{done.stdout}")
+        return done
+
+    def run(self, *arguments: str) -> str:
+        return self.snakemake(*arguments).stdout
+
+    def planned(self, *arguments: str) -> dict[str, int]:
+        """Jobs a run would do now, by rule, from the table of the dry run."""
+        output = self.run("--dry-run", "--quiet", "reason", *arguments)
+        table = re.search(r"^job\s+count\n-+\s+-+\n(.*?)\n\n", output, re.MULTILINE | re.DOTALL)
+        if table is None:
+            return {}
+        rows = [line.split() for line in table.group(1).splitlines()]
+        return {rule: int(count) for rule, count in rows if rule not in ("total", "all")}
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
