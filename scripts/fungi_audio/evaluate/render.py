@@ -67,9 +67,14 @@ def cells(scores: pd.DataFrame) -> pd.DataFrame:
     column = table.groupby(["dataset", "backbone", *SETTING])
     best = (100 * table["mean"]).round(1) == (100 * column["mean"].transform("max")).round(1)
     table["cell"] = [Cell(100 * m, 100 * s, b) for m, s, b in zip(table["mean"], spread, best, strict=True)]
+    return table.assign(usual=usual(table)).drop(columns=["mean", "std", "std_draws"])
+
+
+def usual(table: pd.DataFrame) -> pd.Series:
+    """Whether a row's k, the closest to 20, stands for its protocol."""
     distance = (table["k"] - USUAL_K).abs()
     closest = distance.groupby([table[key] for key in ["dataset", "backbone", "protocol", "shots"]]).transform("min")
-    return table.assign(usual=distance == closest).drop(columns=["mean", "std", "std_draws"])
+    return distance == closest
 
 
 def grid(table: pd.DataFrame) -> pd.DataFrame:
