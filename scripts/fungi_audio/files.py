@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,6 +90,23 @@ def whole_folder(path: str | os.PathLike[str], resume: bool = False) -> Iterator
         if not resume:
             shutil.rmtree(part, ignore_errors=True)
         raise
+
+
+def put(source: Path, target: Path, link: bool) -> None:
+    """Make `target` a hard link to `source`, or a copy where `link` is false or the file system has no links."""
+    part = beside(target)
+    try:
+        if not link:
+            raise OSError
+        part.hardlink_to(source)
+    except OSError:
+        shutil.copy2(source, part)
+    part.replace(target)
+
+
+def beside(path: Path) -> Path:
+    """A temporary name in the folder of `path`, one a thread."""
+    return path.with_name(f".{threading.get_ident()}.part")
 
 
 def sync(path: Path) -> None:

@@ -33,7 +33,11 @@ def split(clips: pd.DataFrame, fold: str) -> Split:
         parts = [np.flatnonzero(clips["split"] == name) for name in ("train", "valid", "test")]
     else:
         test = (clips["fold"] == int(fold)).to_numpy(dtype=bool, na_value=False)
-        parts = [np.flatnonzero(~test & clips["fold"].notna().to_numpy()), np.array([], dtype=np.int64), np.flatnonzero(test)]
+        parts = [
+            np.flatnonzero(~test & clips["fold"].notna().to_numpy()),
+            np.array([], dtype=np.int64),
+            np.flatnonzero(test),
+        ]
     rows = Split(*parts)
     if not len(rows.test) or not len(rows.train):
         present = sorted(clips["fold"].dropna().unique().tolist()) or sorted(clips["split"].dropna().unique().tolist())

@@ -1,0 +1,69 @@
+# 16 kHz audio -> where the machine that extracts reads it (`data_root`), and SSAST's datafiles.
+from fungi_audio.datafiles import audio_root
+
+
+def root(wildcards):
+    return audio_root(wildcards.dataset, config["data_root"])
+
+
+rule place:
+    input:
+        clips="results/{dataset}/clips.parquet",
+        audio="resources/audio/{dataset}",
+    output:
+        "results/{dataset}/audio_root.txt",
+    log:
+        "logs/place/{dataset}.log",
+    benchmark:
+        "results/benchmarks/place/{dataset}.tsv"
+    conda:
+        "../envs/data.yaml"
+    threads: 4
+    resources:
+        **cpu_job(lambda wildcards: 60 + cost.clips(dataset(wildcards)) / 100),
+    params:
+        root=root,
+        code=code_digest("datafiles"),
+    script:
+        "../scripts/place.py"
+
+
+rule datafiles:
+    input:
+        "results/{dataset}/clips.parquet",
+    output:
+        train="results/{dataset}/datafiles/{fold}_train.json",
+        test="results/{dataset}/datafiles/{fold}_eval.json",
+    log:
+        "logs/datafiles/{dataset}-{fold}.log",
+    benchmark:
+        "results/benchmarks/datafiles/{dataset}-{fold}.tsv"
+    wildcard_constraints:
+        fold=r"\d+",
+    priority: 1
+    conda:
+        "../envs/data.yaml"
+    threads: 1
+    resources:
+        **cpu_job(60),
+    params:
+        fold=lambda wildcards: wildcards.fold,
+        root=root,
+        code=code_digest("datafiles"),
+    script:
+        "../scripts/datafiles.py"
+
+
+use rule datafiles as datafiles_of_split with:
+    output:
+        train="results/{dataset}/datafiles/split_train.json",
+        valid="results/{dataset}/datafiles/split_valid.json",
+        test="results/{dataset}/datafiles/split_eval.json",
+    log:
+        "logs/datafiles/{dataset}-split.log",
+    benchmark:
+        "results/benchmarks/datafiles/{dataset}-split.tsv"
+    params:
+        fold="split",
+        root=root,
+        code=code_digest("datafiles"),

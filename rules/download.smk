@@ -1,0 +1,130 @@
+# URL or archive -> raw folder. A local archive or folder is used where it is.
+import re
+from pathlib import Path
+
+from fungi_audio.datasets.source import locate
+
+
+def source(wildcards):
+    return locate(wildcards.dataset, dataset(wildcards), config["allow_http"])
+
+
+def archive(wildcards):
+    """The archive as published: downloaded, or a local file."""
+    kind, location, name = source(wildcards)
+    return (
+        f"resources/downloads/{wildcards.dataset}/{name}" if kind == "url" else location
+    )
+
+
+def raw(wildcards):
+    """The unpacked dataset: made by this run, or a folder of the user."""
+    kind, location, _ = source(wildcards)
+    return location if kind == "folder" else f"resources/raw/{wildcards.dataset}"
+
+
+def layouts(synthetic):
+    """A pattern of the names of datasets that are synthetic, or of those that are not."""
+    names = [
+        re.escape(name)
+        for name, d in config["datasets"].items()
+        if (d["layout"] == "synthetic") == synthetic
+    ]
+    return "|".join(names) or "(?!)"
+
+
+for name in config["run"]["datasets"]:
+    locate(name, config["datasets"][name], config["allow_http"])
+
+
+# No code digest: a change of the downloader is no reason to download again.
+rule download:
+    output:
+        "resources/downloads/{dataset}/{archive}",
+    log:
+        "logs/download/{dataset}-{archive}.log",
+    benchmark:
+        "results/benchmarks/download/{dataset}-{archive}.tsv"
+    wildcard_constraints:
+        dataset=layouts(synthetic=False),
+        archive="[A-Za-z0-9._-]+",
+    localrule: True
+    conda:
+        "../envs/data.yaml"
+    threads: 1
+    resources:
+        **cpu_job(3600),
+    params:
+        url=lambda wildcards: source(wildcards).location,
+        allow_http=config["allow_http"],
+    script:
+        "../scripts/download.py"
+
+
+# Apart from the download, so that pinning the digest afterwards runs this and nothing else.
+rule checksum:
+    input:
+        archive,
+    output:
+        "results/{dataset}/archive.sha256",
+    log:
+        "logs/checksum/{dataset}.log",
+    benchmark:
+        "results/benchmarks/checksum/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=layouts(synthetic=False),
+    conda:
+        "../envs/data.yaml"
+    threads: 1
+    resources:
+        **cpu_job(300),
+    params:
+        sha256=lambda wildcards: dataset(wildcards)["sha256"],
+    script:
+        "../scripts/checksum.py"
+
+
+rule unpack:
+    input:
+        archive=archive,
+        checked=ancient("results/{dataset}/archive.sha256"),
+    output:
+        directory("resources/raw/{dataset}"),
+    log:
+        "logs/unpack/{dataset}.log",
+    benchmark:
+        "results/benchmarks/unpack/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=layouts(synthetic=False),
+    conda:
+        "../envs/data.yaml"
+    threads: 1
+    resources:
+        **cpu_job(lambda wildcards: 60 + cost.clips(dataset(wildcards)) / 100),
+    params:
+        max_gigabytes=lambda wildcards: dataset(wildcards)["max_gigabytes"],
+        code=code_digest("archives"),
+    script:
+        "../scripts/unpack.py"
+
+
+rule synthesise:
+    output:
+        directory("resources/raw/{dataset}"),
+    log:
+        "logs/synthesise/{dataset}.log",
+    benchmark:
+        "results/benchmarks/synthesise/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=layouts(synthetic=True),
+    conda:
+        "../envs/data.yaml"
+    threads: 8
+    resources:
+        **cpu_job(lambda wildcards: 60 + cost.clips(dataset(wildcards)) / 50),
+    params:
+        clips=lambda wildcards: cost.clips(dataset(wildcards)),
+        seed=config["seed"],
+        code=code_digest("datasets.synthetic"),
+    script:
+        "../scripts/synthesise.py"

@@ -1,0 +1,57 @@
+# Raw folder -> clip table (every clip checked) -> 16 kHz mono 16-bit WAV; one job a dataset.
+
+
+rule index:
+    input:
+        raw,
+    output:
+        clips="results/{dataset}/clips.parquet",
+        classes="results/{dataset}/classes.csv",
+        skipped="results/{dataset}/skipped.csv",
+    log:
+        "logs/index/{dataset}.log",
+    benchmark:
+        "results/benchmarks/index/{dataset}.tsv"
+    priority: 1
+    conda:
+        "../envs/data.yaml"
+    threads: 8
+    resources:
+        **cpu_job(lambda wildcards: 60 + cost.clips(dataset(wildcards)) / 300),
+    params:
+        layout=lambda wildcards: dataset(wildcards)["layout"],
+        options=lambda wildcards: {
+            key: dataset(wildcards)[key]
+            for key in ("metadata", "columns", "multilabel")
+        },
+        skip=lambda wildcards: dataset(wildcards)["bad_clips"] == "skip",
+        code=lambda wildcards: code_digest(
+            "datasets.index", f"datasets.{dataset(wildcards)['layout']}"
+        ),
+    script:
+        "../scripts/index.py"
+
+
+rule resample:
+    input:
+        clips="results/{dataset}/clips.parquet",
+        raw=raw,
+    output:
+        directory("resources/audio/{dataset}"),
+    log:
+        "logs/resample/{dataset}.log",
+    benchmark:
+        "results/benchmarks/resample/{dataset}.tsv"
+    conda:
+        "../envs/data.yaml"
+    threads: 8
+    resources:
+        **cpu_job(
+            lambda wildcards: 60 + cost.clips(dataset(wildcards)) / 50,
+            cost.resample_mb(8),
+        ),
+    params:
+        link=lambda wildcards: source(wildcards).kind != "folder",
+        code=code_digest("resample"),
+    script:
+        "../scripts/resample.py"

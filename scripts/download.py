@@ -1,0 +1,7 @@
+"""An archive from its URL."""
+
+from fungi_audio.download import fetch
+from joblog import job
+
+with job(snakemake):
+    fetch(snakemake.params.url, snakemake.output[0], allow_http=snakemake.params.allow_http)

@@ -1,0 +1,164 @@
+"""From an unpacked dataset to its clip table, with every clip checked."""
+
+import hashlib
+import logging
+import posixpath
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from ..archives import MAX_NAME, caseless
+from ..errors import DataError
+from ..files import whole
+from ..parallel import for_each
+from . import LAYOUTS
+from .check import Finding, check
+from .layout import Clip, Label, Listing
+
+log = logging.getLogger(__name__)
+
+LINES = 20  # of a warning
+
+
+class Index(NamedTuple):
+    """The tables of a dataset."""
+
+    clips: pd.DataFrame  # see docs/architecture.md
+    classes: pd.DataFrame  # index, mid, display_name
+    skipped: pd.DataFrame  # clip_id, reason
+
+    def write(self, clips: str | Path, classes: str | Path, skipped: str | Path) -> None:
+        """Write the tables: Parquet, CSV, CSV."""
+        with whole(clips) as part:
+            self.clips.to_parquet(part, index=False)
+        for table, path in ((self.classes, classes), (self.skipped, skipped)):
+            with whole(path) as part:
+                table.to_csv(part, index=False)
+
+
+def index(folder: str | Path, layout: str, options: Mapping[str, Any], skip: bool = False, threads: int = 1) -> Index:
+    """Read a dataset's metadata and check every clip.
+
+    Args:
+        folder: the unpacked archive or a folder of the user.
+        layout: a key of `LAYOUTS`.
+        options: what the layout's reader takes (`metadata`, `columns`, `multilabel`).
+        skip: leave out clips that cannot be used instead of raising.
+        threads: files decoded at a time.
+
+    Raises:
+        DataError: the folder is not in this layout, or (all listed) clips cannot be used.
+    """
+    folder = Path(folder)
+    listing = LAYOUTS[layout](folder, options)
+    clips = sorted(listing.clips, key=lambda clip: clip.clip_id)
+    findings = _check_all(folder, clips, threads)
+    bad = [(clip, finding.problem) for clip, finding in zip(clips, findings, strict=True) if finding.problem]
+    good = [clip for clip, finding in zip(clips, findings, strict=True) if not finding.problem]
+    if bad and not skip:
+        raise DataError(_report(folder, bad, len(clips)))
+    if not good:
+        raise DataError(f"{folder}: none of the {len(clips)} clips that the metadata lists can be used")
+    for clip, reason in bad:
+        log.warning("left out: %s %s", shown(clip.clip_id), reason)
+    _warn(good, listing, {clip.clip_id: finding.oddity for clip, finding in zip(clips, findings, strict=True)})
+    skipped = pd.DataFrame([(clip.clip_id, reason) for clip, reason in bad], columns=["clip_id", "reason"])
+    return Index(_clip_table(good, listing.classes), _class_table(listing.classes), skipped)
+
+
+def shown(name: str) -> str:
+    """A name from the data as one line of text."""
+    return name if name.isprintable() and name else repr(name)
+
+
+def _check_all(folder: Path, clips: list[Clip], threads: int) -> list[Finding]:
+    twice = _repeated(clips)
+
+    def find(clip: Clip) -> Finding:
+        problem = clip.problem or twice.get(id(clip), "")
+        return Finding(problem) if problem else check(folder / clip.path)
+
+    return for_each("check", find, clips, threads)
+
+
+def _repeated(clips: list[Clip]) -> dict[int, str]:
+    """Clips whose file is listed before, by identity, and those whose name is not text."""
+    first: dict[str, Clip] = {}
+    problems = {}
+    for clip in clips:
+        if clip.clip_id.encode(errors="ignore").decode() != clip.clip_id:
+            problems[id(clip)] = "has a name that is not UTF-8"
+        elif not clip.problem and first.setdefault(clip.path, clip) is not clip:
+            problems[id(clip)] = f"is listed more than once (first as {shown(first[clip.path].clip_id)})"
+    return problems
+
+
+def _report(folder: Path, bad: list[tuple[Clip, str]], total: int) -> str:
+    if len(bad) == total and {reason for _, reason in bad} == {"does not exist"}:
+        return (
+            f"none of the {total} clips that the metadata lists is below {folder}; the first one is "
+            f"{bad[0][0].path}. Correct the paths in the metadata or `source:`"
+        )
+    lines = "\n".join(f"  {shown(clip.clip_id)} {reason}" for clip, reason in bad)
+    return (
+        f"{len(bad)} of {total} clips in {folder} cannot be used:\n{lines}\n"
+        "Repair or remove them, or set `bad_clips: skip` for the dataset to leave them out"
+    )
+
+
+def _warn(clips: list[Clip], listing: Listing, oddities: Mapping[str, str]) -> None:
+    """Say what is odd but usable."""
+    counts = {label.name: 0 for label in listing.classes}
+    for clip in clips:
+        for name in clip.labels:
+            counts[name] += 1
+    _warn_of("classes have no usable clip", [shown(name) for name, count in counts.items() if count == 0])
+    _warn_of("classes have a single clip", [shown(name) for name, count in counts.items() if count == 1])
+    _warn_of("clips are odd", [f"{shown(c.clip_id)}: {oddities[c.clip_id]}" for c in clips if oddities[c.clip_id]])
+    if len(counts) == 1:
+        log.warning("there is only one class: nothing to tell apart")
+
+
+def _warn_of(what: str, items: list[str]) -> None:
+    if items:
+        more = f"\n  and {len(items) - LINES} more" if len(items) > LINES else ""
+        log.warning("%d %s:\n  %s%s", len(items), what, "\n  ".join(items[:LINES]), more)
+
+
+def _clip_table(clips: list[Clip], classes: list[Label]) -> pd.DataFrame:
+    number = {label.name: index for index, label in enumerate(classes)}
+    return pd.DataFrame(
+        {
+            "clip_id": [clip.clip_id for clip in clips],
+            "path": [clip.path for clip in clips],
+            "wav": wav_names([clip.clip_id for clip in clips]),
+            "label": [";".join(clip.labels) for clip in clips],
+            "mid": [",".join(classes[number[name]].mid for name in clip.labels) for clip in clips],
+            "target": pd.array([number[clip.labels[0]] for clip in clips], dtype="int32"),
+            "fold": pd.array([clip.fold for clip in clips], dtype="Int32"),
+            "split": pd.array([clip.split for clip in clips], dtype="str"),
+        }
+    )
+
+
+def _class_table(classes: list[Label]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [(index, label.mid, label.name) for index, label in enumerate(classes)],
+        columns=["index", "mid", "display_name"],
+    )
+
+
+def wav_names(clip_ids: list[str]) -> list[str]:
+    """Names of the 16 kHz files: the clip's own, ending in ``.wav``, inside the folder, unique when case is ignored."""
+    taken: set[str] = set()
+    names = []
+    for clip_id in clip_ids:
+        name = posixpath.normpath("/" + clip_id).lstrip("/")
+        name = name if name.endswith(".wav") else f"{name}.wav"
+        if caseless(name) in taken or any(len(part.encode()) > MAX_NAME for part in name.split("/")):
+            name = f"{hashlib.sha256(clip_id.encode()).hexdigest()[:16]}.wav"
+        taken.add(caseless(name))
+        names.append(name)
+    return names

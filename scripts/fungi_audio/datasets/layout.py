@@ -1,0 +1,70 @@
+"""What every layout says about a dataset before any audio is read."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import DataError
+
+
+class Clip(NamedTuple):
+    """One clip as the dataset's metadata has it."""
+
+    clip_id: str  # the path as the metadata lists it, with /
+    path: str  # below the raw folder
+    labels: tuple[str, ...] = ()
+    fold: int | None = None
+    split: str | None = None
+    problem: str = ""  # why it cannot be used; "" when the metadata is fine
+
+
+class Label(NamedTuple):
+    """One class: SSAST's id and the name for people."""
+
+    mid: str
+    name: str
+
+
+class Listing(NamedTuple):
+    """Clips in any order; classes in the order of their index."""
+
+    clips: list[Clip]
+    classes: list[Label]
+
+
+def find_root(folder: Path, marker: str, layout: str) -> Path:
+    """The folder that holds `marker`: the raw folder or its only subfolder that does.
+
+    Raises:
+        DataError: no folder, or none or several hold it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; a dataset in the layout {layout} was expected")
+    candidates = [folder, *sorted(child for child in folder.iterdir() if child.is_dir())]
+    roots = [candidate for candidate in candidates if (candidate / marker).is_file()]
+    if len(roots) == 1 or roots[:1] == [folder]:
+        return roots[0]
+    found = ", ".join(sorted(child.name for child in folder.iterdir())[:10]) or "nothing"
+    reason = f"{marker} in more than one folder" if roots else f"no {marker}"
+    raise DataError(
+        f"{folder} is not in the layout {layout}: {reason}. It holds: {found}. Correct `layout:` or `source:`"
+    )
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, with or without a byte order mark; line ends as they are.
+
+    Raises:
+        DataError: another encoding, naming the line.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8. Save the file as UTF-8 (a spreadsheet "
+            "program calls it CSV UTF-8)"
+        ) from error

@@ -1,0 +1,12 @@
+"""Audio where the machine that extracts reads it."""
+
+import pandas as pd
+
+from fungi_audio.datafiles import place
+from fungi_audio.files import write_text
+from joblog import job
+
+with job(snakemake):
+    root = snakemake.params.root
+    place(pd.read_parquet(snakemake.input.clips), snakemake.input.audio, root, snakemake.threads)
+    write_text(snakemake.output[0], f"{root}\n")
