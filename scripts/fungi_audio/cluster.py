@@ -81,7 +81,7 @@ def check(requests: Iterable[Request]) -> dict[str, int]:
         _check_account(request)
         answer = _slurm("sbatch", "--test-only", *request.options(), "--wrap=true", fail=False)
         if answer.returncode:
-            raise _refusal(request, answer.stderr.strip(), limits, nodes)
+            raise _refusal(request, " ".join(answer.stderr.split()), limits, nodes)
     return limits
 
 
@@ -129,6 +129,7 @@ def _unknown_partition(request: Request, limits: dict[str, int]) -> ConfigError:
 
 def _refusal(request: Request, reason: str, limits: dict[str, int], nodes: dict[str, list[str]]) -> FungiError:
     """What Slurm's refusal of a request means for the person who can change it."""
+    there = "; ".join(nodes.get(request.partition or "", ["none"]))
     wish = f"{request.cpus} CPUs, {request.mem_mb} MB and {request.gpus} GPUs {request.gpu_model or ''}".strip()
     if "artition" in reason:
         return _unknown_partition(request, limits)
@@ -141,8 +142,8 @@ def _refusal(request: Request, reason: str, limits: dict[str, int], nodes: dict[
     if "node configuration" in reason:
         return ConfigError(
             f"no node can run rule {request.rule}: it asks for {wish} in partition {request.partition or '(default)'}, "
-            f"which has {'; '.join(nodes.get(request.partition or '', ['none']))}. Change `partition:`, `gpu_model:` or "
-            f"`training_gpus:` {WHERE}, or the rule's request: --set-resources {request.rule}:mem_mb=…"
+            f"which has {there}. Change `partition:`, `gpu_model:` or `training_gpus:` {WHERE}, "
+            f"or the rule's request: --set-resources {request.rule}:mem_mb=…"
         )
     return ClusterError(
         f"Slurm refuses a job of rule {request.rule}: {reason}. It was asked with {shlex.join(request.options())}; "

@@ -1,7 +1,8 @@
 """A real Slurm on this one machine for the tests: two nodes, two GPUs each as far as Slurm knows.
 
 Loopback only, no munge, no root needed, nothing under /etc. The GPUs are other character devices: Slurm
-counts, assigns and exports them as it does real ones.
+counts, assigns and exports them as it does real ones. Every task notes the devices it was given in
+`devices`, one line `<job id> <CUDA_VISIBLE_DEVICES>`.
 """
 
 import os
@@ -9,12 +10,12 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 NODES = ("node1", "node2")
-CPUS = 8
+CPUS = 32
 MEMORY_MB = 64_000
 GPUS = ("/dev/null", "/dev/zero")
 
@@ -51,6 +52,7 @@ SlurmdParameters=config_overrides
 MinJobAge=300
 KillWait=2
 PropagateResourceLimits=NONE
+TaskProlog={folder}/bin/prolog
 {nodes}
 PartitionName=cpu Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=10 DefMemPerCPU=500 State=UP
 PartitionName=gpu Nodes=ALL Default=NO MaxTime=1-00:00:00 DefaultTime=10 DefMemPerCPU=500 State=UP
@@ -74,9 +76,8 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
     gres = [f"NodeName={node} Name=gpu Type=fake File={','.join(GPUS)}\n" for node in NODES]
     (folder / "gres.conf").write_text("AutoDetect=off\n" + "".join(gres))
     # Snakemake's job step clears SLURM_CONF before its srun; a cluster with /etc/slurm does not notice.
-    srun = folder / "bin" / "srun"
-    srun.write_text(f'#!/bin/sh\nexport SLURM_CONF={conf}\nexec {shutil.which("srun")} "$@"\n')
-    srun.chmod(0o755)
+    _script(folder / "bin" / "srun", f'export SLURM_CONF={conf}\nexec {shutil.which("srun")} "$@"')
+    _script(folder / "bin" / "prolog", f'echo "$SLURM_JOB_ID ${{CUDA_VISIBLE_DEVICES:-none}}" >> {folder}/devices')
 
     env = os.environ | {"SLURM_CONF": str(conf), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
     commands = [["slurmctld", "-D", "-c", "-f", str(conf)]]
@@ -94,15 +95,20 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
             daemon.wait(20)
 
 
+def _script(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
 def squeue(env: dict[str, str], form: str = "%i") -> list[str]:
     """One line a job that is waiting, running or completing."""
     return subprocess.run(["squeue", "-h", "-o", form], env=env, capture_output=True, text=True).stdout.splitlines()
 
 
-def wait_until(condition: object, seconds: float) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if condition():  # type: ignore[operator]
+        if condition():
             return True
         time.sleep(0.2)
     return False
@@ -116,7 +122,9 @@ def _start(command: list[str], env: dict[str, str], log: Path) -> "subprocess.Po
 
 def _wait_for_nodes(env: dict[str, str], folder: Path) -> None:
     def idle() -> bool:
-        answer = subprocess.run(["sinfo", "-h", "-N", "-p", "cpu", "-t", "idle"], env=env, capture_output=True, text=True)
+        answer = subprocess.run(
+            ["sinfo", "-h", "-N", "-p", "cpu", "-t", "idle"], env=env, capture_output=True, text=True
+        )
         return len(answer.stdout.splitlines()) == len(NODES)
 
     if not wait_until(idle, 30):

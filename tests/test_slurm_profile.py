@@ -1,0 +1,243 @@
+"""`snakemake --profile slurm` on a real Slurm: the chain, and what clusters do to jobs."""
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from tests.slurm.cluster import NODES, cluster, squeue, wait_until
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).parents[1]
+WORKFLOW = ROOT / "tests" / "slurm" / "workflow" / "Snakefile"
+QUICK = ["--slurm-init-seconds-before-status-checks", "8", "--latency-wait", "5"]
+
+
+class Slurm(NamedTuple):
+    env: dict[str, str]
+    devices: Path  #: one line a task: job id and CUDA_VISIBLE_DEVICES
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    if not shutil.which("slurmctld"):
+        pytest.skip("no Slurm here; `make test-slurm` installs Debian's")
+    folder = tmp_path_factory.mktemp("slurm")
+    with cluster(folder) as env:
+        path = f"{Path(sys.executable).parent}:{env['PATH']}"
+        yield Slurm(env | {"PATH": path, "OMP_NUM_THREADS": "1"}, folder / "devices")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A project root: the profile lies where `--profile slurm` looks."""
+    (tmp_path / "slurm").symlink_to(ROOT / "slurm")
+    return tmp_path
+
+
+def command(*options: str) -> list[str]:
+    return [sys.executable, "-m", "snakemake", "--profile", "slurm", *QUICK, *options]
+
+
+def toy(folder: Path, *options: str, site: dict[str, object] | None = None, **work: object) -> list[str]:
+    """A run of the small workflow in tests/slurm/workflow."""
+    config = {"cluster": site or {"partition": {"cpu": "cpu", "gpu": "gpu"}}, "work": work}
+    (folder / "run.yaml").write_text(yaml.safe_dump(config))
+    return command("--snakefile", str(WORKFLOW), "--configfile", "run.yaml", *options)
+
+
+def run(slurm: Slurm, folder: Path, arguments: list[str], fails: bool = False) -> str:
+    done = subprocess.run(arguments, cwd=folder, env=slurm.env, capture_output=True, text=True, timeout=600)
+    output = done.stdout + done.stderr
+    assert (done.returncode != 0) == fails, output
+    return output
+
+
+def start(slurm: Slurm, folder: Path, arguments: list[str]) -> "subprocess.Popen[str]":
+    """A run in the background, once its first `encode` job works."""
+    with (folder / "head.out").open("w") as out:
+        head = subprocess.Popen(arguments, cwd=folder, env=slurm.env, stdout=out, stderr=out, text=True)
+    assert wait_until((folder / "diary.txt").exists, 60), (folder / "head.out").read_text()
+    return head
+
+
+class Job(NamedTuple):
+    shard: str
+    start: float
+    end: float | None  #: None: it never ended well
+    slurm: str
+    host: str
+    gpu: str
+
+
+def diary(folder: Path) -> list[Job]:
+    """What the jobs noted, in the order they started."""
+    jobs: dict[tuple[str, str], Job] = {}
+    for line in (folder / "diary.txt").read_text().splitlines():
+        shard, word, time, pid, slurm, host, gpu = line.split()
+        key = (shard, pid)
+        if word == "start":
+            jobs[key] = Job(shard, float(time), None, slurm, host, gpu)
+        else:
+            jobs[key] = jobs[key]._replace(end=float(time))
+    return list(jobs.values())
+
+
+def submitted(slurm: Slurm, rule: str) -> list[dict[str, str]]:
+    """Slurm's own record of every job of a rule: what was asked for and given."""
+    text = subprocess.check_output(["scontrol", "show", "job", "-d", "-o"], env=slurm.env, text=True)
+    jobs = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in text.splitlines()]
+    return [job for job in jobs if job.get("Comment", "").startswith(f"rule_{rule}")]
+
+
+def complete(folder: Path, shards: int = 4) -> bool:
+    return (folder / "whole.txt").read_text() == "".join(f"part {n}\n" for n in range(shards)) + "none\n"
+
+
+def test_each_gpu_job_has_its_own_gpu_and_what_its_rule_asks_for(slurm: Slurm, folder: Path) -> None:
+    run(slurm, folder, toy(folder, seconds=8))
+    jobs = diary(folder)
+    assert complete(folder) and len(jobs) == 4
+    assert all(job.gpu in ("0", "1") for job in jobs)
+    records = {job["JobId"]: job for job in submitted(slurm, "encode") if job["WorkDir"] == str(folder)}
+    place = {job.slurm: (records[job.slurm]["NodeList"], job.gpu) for job in jobs}
+    together = [
+        (a, b) for a in jobs for b in jobs if a.slurm < b.slurm and b.start < (a.end or 0) and a.start < (b.end or 0)
+    ]
+    assert any(place[a.slurm][0] == place[b.slurm][0] for a, b in together), "no two jobs shared a node"
+    assert all(place[a.slurm] != place[b.slurm] for a, b in together)
+    for record in records.values():
+        assert record["Partition"] == "gpu" and record["MinMemoryNode"] == "400M" and record["TimeLimit"] == "00:10:00"
+    (join,) = (job for job in submitted(slurm, "join") if job["WorkDir"] == str(folder))
+    assert join["Partition"] == "cpu" and "gres" not in join["TRES"] and join["MinMemoryNode"] == "1000M"
+
+
+def test_cancelled_job_alone_is_redone(slurm: Slurm, folder: Path) -> None:
+    head = start(slurm, folder, toy(folder, "--retries", "0", seconds=12))
+    assert wait_until(lambda: len(diary(folder)) == 4, 60)
+    victim = diary(folder)[0]
+    subprocess.run(["scancel", victim.slurm], env=slurm.env, check=True)
+    assert head.wait(120) != 0
+    output = (folder / "head.out").read_text()
+    assert f"logs/encode/{victim.shard}.log" in output
+    assert sorted(path.stem for path in (folder / "parts").glob("*.txt")) == sorted(set("0123") - {victim.shard})
+    run(slurm, folder, toy(folder, seconds=1))
+    assert complete(folder)
+    assert [job.shard for job in diary(folder)[4:]] == [victim.shard]
+
+
+def test_restart_after_the_head_was_killed(slurm: Slurm, folder: Path) -> None:
+    head = start(slurm, folder, toy(folder, seconds=300))
+    assert wait_until(lambda: len(diary(folder)) == 4, 60)
+    head.send_signal(signal.SIGKILL)
+    head.wait()
+    orphans = {job.slurm for job in diary(folder)}
+    assert orphans <= set(squeue(slurm.env))
+    run(slurm, folder, toy(folder, "--unlock"))
+    output = run(slurm, folder, toy(folder, seconds=1))
+    assert all(f"Cancelled Slurm job {orphan}" in output for orphan in orphans)
+    assert complete(folder)
+    jobs = diary(folder)
+    assert {job.slurm for job in jobs if job.end is None} == orphans
+    assert sorted(job.shard for job in jobs if job.end) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("site", "complaint"),
+    [
+        ({"partition": {"gpu": "a100"}}, r"partition\.gpu is 'a100'; Slurm has: cpu, gpu\. Change `partition:`"),
+        ({"account": "nobody"}, r"account is 'nobody', but this cluster keeps no accounts"),
+        ({"constraint": "a100"}, r"constraint is 'a100', no node has it"),
+        ({"gpu_model": "h100"}, r"no node can run rule encode: .*1 GPUs h100.*gpu:fake:2.*`gpu_model:`"),
+        ({"extra": "--bogus"}, r"Slurm refuses a job of rule (encode|join): .*--bogus.*`extra:`"),
+        ({"gpus": 1}, r"unknown key 'gpus' in cluster"),
+    ],
+)
+def test_impossible_wishes_are_refused_before_the_first_job(
+    slurm: Slurm, folder: Path, site: dict[str, object], complaint: str
+) -> None:
+    output = run(slurm, folder, toy(folder, site=site), fails=True)
+    assert re.search(complaint, output, re.DOTALL), output
+    assert "has been submitted" not in output and "Traceback" not in output
+
+
+def test_silent_slurm(slurm: Slurm, folder: Path) -> None:
+    conf = folder / "slurm.conf"
+    conf.write_text(re.sub(r"SlurmctldPort=\d+", "SlurmctldPort=9", Path(slurm.env["SLURM_CONF"]).read_text()))
+    conf.write_text(conf.read_text() + "MessageTimeout=2\n")
+    broken = slurm._replace(env=slurm.env | {"SLURM_CONF": str(conf)})
+    output = run(broken, folder, toy(folder), fails=True)
+    assert "Slurm does not answer" in output and "has been submitted" not in output
+
+
+def test_no_slurm_at_all(slurm: Slurm, folder: Path) -> None:
+    tools = folder / "bin"
+    tools.mkdir()
+    for tool in ("bash", "sh", "env", "which", "python3"):
+        (tools / tool).symlink_to(shutil.which(tool) or "")
+    output = run(slurm._replace(env=slurm.env | {"PATH": str(tools)}), folder, toy(folder), fails=True)
+    assert "there is no scontrol here" in output and "login node" in output
+
+
+@pytest.mark.slow
+def test_job_killed_for_memory_gets_more(slurm: Slurm, folder: Path) -> None:
+    run(slurm, folder, toy(folder, seconds=8, megabytes=300, shards=1))
+    assert complete(folder, shards=1)
+    records = [job for job in submitted(slurm, "encode") if job["WorkDir"] == str(folder)]
+    assert [job["MinMemoryNode"] for job in records][:2] == ["400M", "800M"]
+    assert records[0]["JobState"] != "COMPLETED" and records[-1]["JobState"] == "COMPLETED"
+
+
+@pytest.mark.slow
+def test_job_at_its_time_limit_gets_more(slurm: Slurm, folder: Path) -> None:
+    run(slurm, folder, toy(folder, seconds=95, shards=1, hurry=1))
+    assert complete(folder, shards=1)
+    records = [job for job in submitted(slurm, "encode") if job["WorkDir"] == str(folder)]
+    assert [job["TimeLimit"] for job in records] == ["00:01:00", "00:02:00"]
+    assert [job["JobState"] for job in records] == ["TIMEOUT", "COMPLETED"]
+
+
+@pytest.mark.slow
+def test_node_that_fails_gives_its_job_to_another(slurm: Slurm, folder: Path) -> None:
+    head = start(slurm, folder, toy(folder, seconds=10, shards=1))
+    (record,) = (job for job in submitted(slurm, "encode") if job["WorkDir"] == str(folder))
+    node = record["NodeList"]
+    control = ["scontrol", "update", f"nodename={node}"]
+    subprocess.run([*control, "state=down", "reason=test"], env=slurm.env, check=True)
+    try:
+        assert head.wait(500) == 0, (folder / "head.out").read_text()
+    finally:
+        subprocess.run([*control, "state=resume"], env=slurm.env, check=True)
+    assert complete(folder, shards=1)
+    assert node in NODES and [job for job in diary(folder) if job.end]
+
+
+@pytest.mark.slow
+def test_job_arrays(slurm: Slurm, folder: Path) -> None:
+    run(slurm, folder, toy(folder, "--slurm-array-jobs", "encode"))
+    assert complete(folder) and len(diary(folder)) == 4
+
+
+@pytest.mark.slow
+def test_local_restart_waits_for_the_job_left_behind(slurm: Slurm, folder: Path) -> None:
+    def local(**work: object) -> list[str]:
+        plain = [argument for argument in toy(folder, **work) if argument not in ("--profile", "slurm", *QUICK)]
+        return [*plain, "--cores", "1", "--rerun-incomplete"]
+
+    head = start(slurm, folder, local(seconds=15, shards=1))
+    head.send_signal(signal.SIGKILL)
+    head.wait()
+    run(slurm, folder, [*local(shards=1), "--unlock"])
+    run(slurm, folder, local(seconds=1, shards=1))
+    first, second = diary(folder)
+    assert first.end and second.end and first.end <= second.start
+    assert complete(folder, shards=1)
+    assert not (folder / "logs" / "encode" / "0.log.lock").exists()
