@@ -1,8 +1,10 @@
 # FUNGI features of frozen audio backbones: from an archive of audio to a results table.
 # docs/architecture.md has the picture; config.yaml says what to run.
 import sys
+from pathlib import Path
 
-sys.path.insert(0, str(workflow.current_basedir / "scripts"))
+PROJECT = Path(workflow.basedir)
+sys.path.insert(0, str(PROJECT / "scripts"))
 
 from snakemake.utils import min_version
 
@@ -11,10 +13,10 @@ from fungi_audio.config import load
 min_version("9.0")
 
 
-configfile: workflow.current_basedir / "config.yaml"
+configfile: PROJECT / "config.yaml"
 
 
-config = load(config, workflow.current_basedir)
+config = load(config, PROJECT)
 
 
 include: "rules/common.smk"
