@@ -36,3 +36,8 @@ rule all:
     input:
         "results/table.csv",
         "results/table.md",
+        [
+            f"results/{name}/datafiles/{fold}_train.json"
+            for name in config["run"]["datasets"]
+            for fold in folds(name)
+        ],
