@@ -48,7 +48,7 @@ rule pretrain:
         **gpu_job(
             pretrain_seconds,
             4 * cost.TORCH_MB,
-            gpus=config["cluster"]["gpus"]["train"],
+            gpus=config["cluster"]["training_gpus"],
         ),
     params:
         settings=pretraining,
