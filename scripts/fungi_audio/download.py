@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 5  # in a row without a single byte
 BACKOFF = 2.0  # seconds before the second attempt, doubled each time
 TIMEOUT = 60.0
-CHUNK = 1 << 20
+CHUNK = 1 << 16  # bytes; at most one is lost when the connection breaks off
 BUSY = (429, 500, 502, 503, 504)
 
 

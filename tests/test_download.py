@@ -1,0 +1,297 @@
+"""Downloads from a real server on the loopback device, which breaks off, lies and redirects."""
+
+import hashlib
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from fungi_audio import download
+from fungi_audio.download import CHUNK, fetch, local_path, shown, verify
+from fungi_audio.errors import ConfigError, StorageError
+
+CONTENT = bytes(range(256)) * 8192  # 2 MiB
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `content` with ranges; the knobs below make it misbehave."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content, self.etag = CONTENT, '"v1"'
+        self.cut_after: list[int | None] = []  # bytes sent of the next answers
+        self.statuses: list[int] = []  # of the next answers
+        self.ranges, self.headers, self.location = True, {}, ""
+        self.requests: list[dict[str, str]] = []
+
+    def url(self, path: str = "/data.zip", scheme: str = "http") -> str:
+        return f"{scheme}://localhost:{self.server_port}{path}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_GET(self) -> None:
+        server = self.server
+        server.requests.append(dict(self.headers))
+        if server.statuses:
+            return self._empty(server.statuses.pop(0))
+        if server.location:
+            return self._empty(302, Location=server.location)
+        start, asked = 0, self.headers.get("Range")
+        if server.ranges and asked and self.headers.get("If-Range") in (None, server.etag):
+            start = int(asked.removeprefix("bytes=").rstrip("-"))
+        if start and start >= len(server.content):
+            return self._empty(416, **{"Content-Range": f"bytes */{len(server.content)}"})
+        body = server.content[start:]
+        self.send_response(206 if start else 200)
+        for name, value in ({"ETag": server.etag} | server.headers).items():
+            self.send_header(name, value)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        cut = server.cut_after.pop(0) if server.cut_after else None
+        self.wfile.write(body[:cut])
+        if cut is not None:
+            self.wfile.flush()
+            self.close_connection = True
+        return None
+
+    def _empty(self, status: int, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(download, "BACKOFF", 0.0)
+    with Server() as running:
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_fetch_writes_the_file_and_its_digest(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "data.zip"
+    assert fetch(server.url(), path, allow_http=True) == DIGEST
+    assert path.read_bytes() == CONTENT
+    assert names(path.parent) == ["data.zip", "data.zip.sha256"]
+    subprocess.run(["sha256sum", "--check", "--quiet", "data.zip.sha256"], cwd=path.parent, check=True)
+
+
+def test_an_empty_file(server: Server, tmp_path: Path) -> None:
+    server.content = b""
+    assert fetch(server.url(), tmp_path / "empty", allow_http=True) == hashlib.sha256(b"").hexdigest()
+
+
+def test_a_broken_connection_resumes_where_it_stopped(server: Server, tmp_path: Path) -> None:
+    server.cut_after = [10 * CHUNK, 5 * CHUNK + 1, None]
+    assert fetch(server.url(), tmp_path / "data.zip", allow_http=True) == DIGEST
+    assert [request.get("Range") for request in server.requests] == [
+        None,
+        f"bytes={10 * CHUNK}-",
+        f"bytes={15 * CHUNK}-",
+    ]
+    assert all(request["If-Range"] == '"v1"' for request in server.requests[1:])
+
+
+def test_the_next_run_resumes_what_the_last_one_left(server: Server, tmp_path: Path) -> None:
+    server.cut_after = [8 * CHUNK] + [0] * 4
+    with pytest.raises(StorageError, match="run again"):
+        fetch(server.url(), tmp_path / "data.zip", allow_http=True)
+    assert names(tmp_path) == ["data.zip.part", "data.zip.part.validator"]
+    assert fetch(server.url(), tmp_path / "data.zip", allow_http=True) == DIGEST
+    assert server.requests[-1]["Range"] == f"bytes={8 * CHUNK}-"
+
+
+@pytest.mark.parametrize("change", ["content", "no ranges", "weak etag", "other url"])
+def test_a_file_that_cannot_be_resumed_begins_anew(server: Server, tmp_path: Path, change: str) -> None:
+    if change == "weak etag":
+        server.etag = 'W/"v1"'
+    server.cut_after = [8 * CHUNK] + [0] * 4
+    with pytest.raises(StorageError):
+        fetch(server.url(), tmp_path / "data.zip", allow_http=True)
+    url = server.url()
+    match change:
+        case "content":
+            server.content, server.etag = CONTENT[::-1], '"v2"'
+        case "no ranges":
+            server.ranges = False
+        case "other url":
+            url = server.url("/other.zip")
+    fetch(url, tmp_path / "data.zip", allow_http=True)
+    assert (tmp_path / "data.zip").read_bytes() == server.content
+
+
+def test_a_complete_part_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
+    server.cut_after = [len(CONTENT) - CHUNK] + [0] * 4
+    with pytest.raises(StorageError):
+        fetch(server.url(), tmp_path / "data.zip", allow_http=True)
+    with (tmp_path / "data.zip.part").open("ab") as part:
+        part.write(CONTENT[-CHUNK:])
+    assert fetch(server.url(), tmp_path / "data.zip", allow_http=True) == DIGEST
+    assert server.requests[-1]["Range"] == f"bytes={len(CONTENT)}-"
+
+
+def test_another_digest_than_expected_loses_nothing(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "data.zip"
+    path.write_bytes(b"the good one")
+    with pytest.raises(StorageError, match=f"{DIGEST}, expected 00"):
+        fetch(server.url(), path, sha256="0" * 64, allow_http=True)
+    assert path.read_bytes() == b"the good one"
+    count = len(server.requests)
+    assert fetch(server.url(), path, sha256=DIGEST, allow_http=True) == DIGEST
+    assert path.read_bytes() == CONTENT
+    assert len(server.requests) == count, "the kept download has the right digest"
+    fetch(server.url(), path, sha256=DIGEST, allow_http=True)
+    assert len(server.requests) == count, "the file is there already"
+
+
+def test_a_corrupt_download_is_repaired_by_running_again(server: Server, tmp_path: Path) -> None:
+    server.content = b"x" * len(CONTENT)
+    with pytest.raises(StorageError, match="expected"):
+        fetch(server.url(), tmp_path / "data.zip", sha256=DIGEST, allow_http=True)
+    server.content = CONTENT
+    assert fetch(server.url(), tmp_path / "data.zip", sha256=DIGEST, allow_http=True) == DIGEST
+
+
+def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
+    server.statuses = [503, 500, 429]
+    assert fetch(server.url(), tmp_path / "data.zip", allow_http=True) == DIGEST
+
+
+def test_a_server_that_says_no(server: Server, tmp_path: Path) -> None:
+    server.statuses = [404]
+    with pytest.raises(StorageError, match=r"answers 404.*Check the URL"):
+        fetch(server.url("/data.zip?token=SECRET"), tmp_path / "data.zip", allow_http=True)
+    assert len(server.requests) == 1
+    assert names(tmp_path) == []
+
+
+def test_a_web_page_is_not_a_file(server: Server, tmp_path: Path) -> None:
+    server.headers = {"Content-Type": "text/html; charset=utf-8"}
+    with pytest.raises(StorageError, match="web page"):
+        fetch(server.url(), tmp_path / "data.zip", allow_http=True)
+
+
+def test_http_is_refused_unless_allowed(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"not https.*allow_http"):
+        fetch(server.url(), tmp_path / "data.zip")
+    assert not server.requests
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://localhost/data.zip", "gopher://localhost/"])
+def test_redirects_to_other_schemes_are_refused(server: Server, tmp_path: Path, target: str) -> None:
+    server.location = target
+    with pytest.raises(StorageError, match="redirects"):
+        fetch(server.url(), tmp_path / "data.zip", allow_http=True)
+    assert names(tmp_path) == []
+
+
+def test_https_does_not_lead_to_http(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = [
+        "-keyout",
+        "key.pem",
+        "-out",
+        "cert.pem",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost",
+    ]
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *key], cwd=tmp_path, check=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    with pytest.raises(StorageError, match="certificate is not trusted"):
+        fetch(server.url(scheme="https"), tmp_path / "data.zip")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "cert.pem"))
+    assert fetch(server.url(scheme="https"), tmp_path / "data.zip") == DIGEST
+    server.location = "http://localhost/data.zip"
+    with pytest.raises(StorageError, match="redirects"):
+        fetch(server.url(scheme="https"), tmp_path / "other.zip")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda server: setattr(server, "statuses", [403]),
+        lambda server: setattr(server, "statuses", [503] * 10),
+        lambda server: setattr(server, "cut_after", [0] * 10),
+        lambda server: setattr(server, "location", "ftp://user:SECRET@localhost/?token=SECRET"),
+        lambda server: server.server_close(),
+    ],
+)
+def test_messages_hold_no_secrets(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: Callable[[Server], None]
+) -> None:
+    caplog.set_level("INFO")
+    fault(server)
+    with pytest.raises(StorageError) as error:
+        fetch(server.url("/data.zip?token=SECRET"), tmp_path / "data.zip", allow_http=True)
+    assert "data.zip" in str(error.value)
+    assert "SECRET" not in str(error.value) + caplog.text
+    assert all(b"SECRET" not in path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_credentials_come_from_netrc(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine localhost login someone password SECRET\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    fetch(server.url(), tmp_path / "data.zip", allow_http=True)
+    assert server.requests[0]["Authorization"].startswith("Basic ")
+
+
+def test_disk_full(server: Server, small_disk: Path) -> None:
+    with pytest.raises(StorageError, match="no space left"):
+        fetch(server.url(), small_disk / "data.zip", allow_http=True)
+    assert not (small_disk / "data.zip").exists()
+
+
+def test_verify(tmp_path: Path) -> None:
+    archive, record = tmp_path / "a.zip", tmp_path / "archive.sha256"
+    archive.write_bytes(CONTENT)
+    verify(archive, record, None)
+    verify(archive, record, DIGEST)
+    assert record.read_text() == f"{DIGEST}  a.zip\n"
+    with pytest.raises(StorageError, match="Correct sha256"):
+        verify(archive, record, "0" * 64)
+    assert archive.exists()
+
+
+def test_locations() -> None:
+    assert local_path("data/x.zip") == Path("data/x.zip")
+    assert local_path("file:data/x y.zip") == Path("data/x y.zip")
+    assert local_path("file:///data/x.zip") == Path("/data/x.zip")
+    assert local_path("~/x.zip") == Path.home() / "x.zip"
+    assert local_path("https://example.org/x.zip") is None
+    assert shown("https://me:secret@example.org/x.zip?token=secret") == "https://example.org/x.zip"
+
+
+@pytest.mark.parametrize(
+    "location", ["ftp://example.org/x", "s3://bucket/x", "https://me:secret@example.org/x.zip", "https://[x"]
+)
+def test_refused_locations(location: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        local_path(location)
+    assert "secret" not in str(error.value)
