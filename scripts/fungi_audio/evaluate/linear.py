@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import scipy.special
 from scipy.optimize import minimize
 from scipy.special import expit
 
@@ -20,7 +21,7 @@ from .blocks import principal_axes
 
 logger = logging.getLogger(__name__)
 
-TOLERANCE = 3e-6
+TOLERANCE = 1e-5
 ITERATIONS = 500
 
 Objective = Callable[[np.ndarray, float], tuple[float, np.ndarray]]
@@ -40,13 +41,14 @@ def path(x: np.ndarray, targets: np.ndarray, penalties: Sequence[float], multila
     """
     axes, values = principal_axes(x, np.arange(len(x)))
     reduced = x @ axes
-    classes = targets.shape[1]
     objective = (one_vs_rest if multilabel else softmax)(reduced, targets)
-    curvature = values / len(x) * (0.25 if multilabel else 1 / classes)
-    weights = np.zeros((len(values), classes))
+    weights = np.zeros((len(values), targets.shape[1]))
     solved: dict[float, np.ndarray] = {}
     for l2 in sorted(set(penalties), reverse=True):
-        weights = _minimum(objective, l2, start=weights, scale=1 / np.sqrt(curvature + l2)[:, None])
+        z = reduced @ weights.astype(np.float32)
+        p = expit(z) if multilabel else scipy.special.softmax(z, axis=1)
+        curvature = np.mean(p * (1 - p), dtype=np.float64) * values / len(x) + l2
+        weights = _minimum(objective, l2, start=weights, scale=1 / np.sqrt(curvature)[:, None])
         solved[l2] = axes @ weights.astype(np.float32)
     return [solved[l2] for l2 in penalties]
 
