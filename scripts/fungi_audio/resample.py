@@ -1,17 +1,17 @@
 """Every clip as 16 kHz mono 16-bit WAV, made by SoX."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 import soundfile
 
 from . import sox
+from .decode import blocks, opened
 from .errors import DataError
 from .files import REASONS, beside, put, whole_folder
 from .parallel import for_each
 
-BLOCK = 1 << 20  # samples decoded at a time
 HEADER = 44  # bytes of a WAV header
 SAMPLES = {  # libsndfile's subtypes: how SoX gets them
     **dict.fromkeys(("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM"), ("int16", "16", "signed")),
@@ -70,7 +70,7 @@ def _convert(source: Path, target: Path, link: bool) -> str:
         if source.suffix.lower()[1:] in sox.ONLY_SOX:
             _run_sox(sox.input_file(source), (), target)
         else:
-            with source.open("rb") as raw, soundfile.SoundFile(raw.fileno(), closefd=False) as file:
+            with opened(source) as file:
                 if (file.format, file.subtype, file.samplerate, file.channels) == ("WAV", "PCM_16", sox.RATE, 1):
                     put(source, target, link)
                 else:
@@ -97,14 +97,10 @@ def _resample(file: soundfile.SoundFile, target: Path) -> None:
     dtype, bits, encoding = SAMPLES.get(file.subtype, FLOATS)
     form = ["-t", "raw", "-r", str(file.samplerate), "-c", str(file.channels), "-b", bits, "-e", encoding, "-"]
 
-    def decoded() -> Iterator[bytes]:
-        for block in file.blocks(BLOCK // file.channels, dtype=dtype, always_2d=True):
-            yield block.tobytes()
-
-    _run_sox(form, decoded(), target)
+    _run_sox(form, (block.tobytes() for block in blocks(file, dtype)), target)
 
 
-def _run_sox(form: list[str], feed: Iterator[bytes] | tuple[()], target: Path) -> None:
+def _run_sox(form: list[str], feed: Iterable[bytes], target: Path) -> None:
     part = beside(target)
     sox.run([*form, "-t", "wav", *sox.MONO_16K, str(part.absolute())], feed)
     part.replace(target)

@@ -8,12 +8,13 @@ import numpy as np
 import soundfile
 
 from .. import sox
+from ..decode import blocks, opened
 from ..errors import DataError
 
 FRAME_SECONDS = 0.025
 RATES = range(1_000, 768_001)
 MAX_HOURS = 24
-BLOCK = 1 << 20  # samples decoded at a time
+MP3_ESTIMATE = 0.9  # an MP3 header may only estimate its length
 STREAMED = 0x7FFF0000  # a declared size from here on means "unknown": the header was written to a pipe
 CUT_SHORT = re.compile(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 
@@ -49,7 +50,7 @@ def check(path: Path) -> Finding:
 
 def _decode(path: Path) -> Finding:
     try:
-        with path.open("rb") as raw, soundfile.SoundFile(raw.fileno(), closefd=False) as file:
+        with opened(path) as file:
             finding = _check_header(file)
             return _check_samples(file) if not finding.problem else finding
     except soundfile.SoundFileError as error:
@@ -77,12 +78,12 @@ def _check_length(seconds: float) -> Finding:
 
 def _check_samples(file: soundfile.SoundFile) -> Finding:
     decoded, silent = 0, True
-    for block in file.blocks(BLOCK // file.channels, dtype="float32", always_2d=True):
+    for block in blocks(file, "float32"):
         if not np.isfinite(block).all():
             return Finding("has NaN or Inf samples")
         decoded += len(block)
         silent = silent and not block.any()
-    if decoded < file.frames:
+    if decoded < file.frames * (MP3_ESTIMATE if file.format == "MP3" else 1):
         return Finding(f"is cut short: {decoded} of {file.frames} samples")
     return Finding(oddity=_oddity(silent, file.samplerate, file.channels))
 
