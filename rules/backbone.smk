@@ -31,6 +31,8 @@ rule random_checkpoint:
         "logs/random_checkpoint/{backbone}.log",
     benchmark:
         "results/benchmarks/random_checkpoint/{backbone}.tsv"
+    group:
+        "backbone"
     conda:
         "../envs/torch.yaml"
     threads: 1
@@ -62,6 +64,8 @@ rule projection:
         "logs/projection/{backbone}.log",
     benchmark:
         "results/benchmarks/projection/{backbone}.tsv"
+    group:
+        "backbone"
     conda:
         "../envs/torch.yaml"
     threads: 1
@@ -85,6 +89,8 @@ rule head:
         "logs/head/{backbone}/{objective}.log",
     benchmark:
         "results/benchmarks/head/{backbone}/{objective}.tsv"
+    group:
+        "backbone"
     conda:
         "../envs/torch.yaml"
     threads: 1

@@ -16,6 +16,8 @@ rule place:
         "logs/place/{dataset}.log",
     benchmark:
         "results/benchmarks/place/{dataset}.tsv"
+    group:
+        "audio"
     conda:
         "../envs/data.yaml"
     threads: 4

@@ -49,6 +49,7 @@ rule evaluate:
     threads: 1
     resources:
         **cpu_job(evaluate_cost, evaluate_memory),
+        in_turn=1,
     params:
         parts=combination_parts,
         settings=config["evaluation"],

@@ -71,6 +71,8 @@ rule comparison:
         "logs/comparison/{dataset}/{backbone}/{clips}/{fold}.log",
     benchmark:
         "results/benchmarks/comparison/{dataset}/{backbone}/{clips}/{fold}.tsv"
+    group:
+        "comparison"
     conda:
         "../envs/torch.yaml"
     threads: 1
@@ -85,6 +87,7 @@ rule comparison:
             ),
             cost.TORCH_MB + cost.PYTHON_MB,
         ),
+        in_turn=1,
     params:
         backbone=backbone_settings,
         statistics=lambda wildcards: [

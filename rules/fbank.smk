@@ -19,6 +19,8 @@ rule fbank:
         "logs/fbank/{dataset}-{frames}.log",
     benchmark:
         "results/benchmarks/fbank/{dataset}-{frames}.tsv"
+    group:
+        "audio"
     conda:
         "../envs/torch.yaml"
     threads: 8

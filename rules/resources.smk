@@ -7,13 +7,20 @@
 # with the cost model's prediction: a number, or a function of the wildcards. Keys that are None do not
 # reach sbatch; a local run ignores all but `gpu` and `mem_mb`, and those only under `--resources`.
 #
+# Small jobs with `in_turn=1` share a Slurm job with others of their `group:`, which it runs one after
+# another (slurm/config.yaml says how many), so that the group asks for the sum of their times.
+#
 # Before the first job is submitted, Slurm is asked whether it would take them all.
 from fungi_audio import cluster, cost
 from fungi_audio.errors import FungiError
 
-longest = (
-    {}
-)  # minutes that each partition allows, known when a run on Slurm has started
+
+resource_scopes:
+    in_turn="local",
+
+
+# Minutes that each partition allows, known when a run on Slurm has started.
+longest = {}
 
 
 def cpu_job(seconds=0, mb=cost.PYTHON_MB):

@@ -22,7 +22,7 @@ SHARD_GB = 4  #: activations that one encode job holds
 
 SAFETY = 3  #: requested time over predicted time: slower disks, busy nodes, a cold page cache
 JOB_SECONDS = 120  #: starting Python and torch, loading a checkpoint
-LOWEST_MINUTES = 10
+LOWEST_MINUTES = 5
 
 PYTHON_MB = 1_000  #: snakemake, Python, numpy, pyarrow
 TORCH_MB = 3_500  #: torch and its libraries, with a CUDA context
