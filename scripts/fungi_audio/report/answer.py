@@ -1,0 +1,92 @@
+"""The answer of a run in words: do the gradients add anything to the embedding?"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from .results import Pair
+
+VERDICTS = {
+    "better": "better",
+    "worse": "worse",
+    "noise": "inside the noise",
+    "unknown": "no interval for clips with several labels",
+}
+
+
+def points(value: float) -> str:
+    """A difference of shares in percentage points, signed."""
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def interval(row: Any) -> str:
+    """The 95 % interval of a comparison; empty where there is none."""
+    return "" if pd.isna(row.low) else f"{points(row.low)} to {points(row.high)}"
+
+
+def verdict(row: Any) -> str:
+    """`better`, `worse`, `noise` (the interval contains 0) or `unknown` (no interval)."""
+    if pd.isna(row.low):
+        return "unknown"
+    return "better" if row.low > 0 else "worse" if row.high < 0 else "noise"
+
+
+def everything(pair: Pair) -> str | None:
+    """The embedding with all gradients of the run: the comparison chosen before any result was seen."""
+    full = max(pair.combinations, key=lambda name: name.count("+"))
+    return None if pair.baseline is None or full == pair.baseline else full
+
+
+def comparison(pair: Pair, protocol: str) -> Any:
+    """The row of `Pair.main` that compares `everything` with the embedding."""
+    rows = pair.main[(pair.main["features"] == everything(pair)) & (pair.main["protocol"] == protocol)]
+    return next(rows.itertuples())
+
+
+def sentence(pair: Pair) -> str:
+    """The answer for one dataset and backbone, by its first protocol."""
+    if everything(pair) is None:
+        return f"{pair.dataset} with {pair.backbone}: no embedding and gradients to compare."
+    protocol, words = next(iter(pair.protocols.items()))
+    row = comparison(pair, protocol)
+    says = {
+        "better": "Adding the gradients beats the embedding",
+        "worse": "Adding the gradients is worse than the embedding",
+        "noise": "No clear gain from adding the gradients",
+        "unknown": "Adding the gradients to the embedding, difference without an interval",
+    }[verdict(row)]
+    before, after = (f"{100 * value:.1f}" for value in (row.mean - row.difference, row.mean))
+    bounds = f", 95 % interval {interval(row)}" if interval(row) else ""
+    inside = ", which contains 0" if verdict(row) == "noise" else ""
+    return (
+        f"{says}: {points(row.difference)} points of {pair.metric} ({before} to {after} %{bounds}{inside}), "
+        f"{pair.dataset} with {pair.backbone}, {words}."
+    )
+
+
+def others(pair: Pair) -> str:
+    """The same comparison by the other protocols."""
+    if everything(pair) is None:
+        return ""
+    lines = []
+    for protocol, words in list(pair.protocols.items())[1:]:
+        row = comparison(pair, protocol)
+        lines.append(f"{words} {points(row.difference)} ({interval(row) or '–'}, {VERDICTS[verdict(row)]})")
+    return "; ".join(lines)
+
+
+def overall(pairs: Sequence[Pair]) -> str:
+    """The answer of the run in one sentence."""
+    compared = [pair for pair in pairs if everything(pair)]
+    if len(pairs) == 1:
+        return sentence(pairs[0])
+    if not compared:
+        return "This run has no embedding and gradients to compare."
+    verdicts = [verdict(comparison(pair, next(iter(pair.protocols)))) for pair in compared]
+    words = next(iter(compared[0].protocols.values()))
+    return (
+        f"Adding the gradients to the embedding is clearly better in {verdicts.count('better')} of {len(compared)} "
+        f"pairs of dataset and backbone and clearly worse in {verdicts.count('worse')}; in the others the difference "
+        f"is inside the noise ({words})."
+    )

@@ -1,0 +1,244 @@
+"""The figures of one dataset and backbone, as plotly's JSON."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .answer import interval, points, verdict
+from .results import Classes, Pair
+from .style import BASELINE, DASHES, GAIN, LOSS, SYMBOLS, Figure, axis, figure, text, wrapped
+
+FEW_CLASSES = 12
+METHODS = {"pca": "PCA", "tsne": "t-SNE"}
+
+
+def gains(pair: Pair) -> Figure:
+    """Difference from the embedding with its 95 % interval, by combination; one series a protocol."""
+    rows = pair.main[pair.main["difference"].notna()]
+    order = [name for name in pair.combinations if name != pair.baseline][::-1]
+    series = []
+    for number, (protocol, words) in enumerate(pair.protocols.items()):
+        here = rows[rows["protocol"] == protocol].set_index("features").reindex(order).reset_index()
+        x = 100 * here["difference"]
+        notes = [f"{points(r.difference)} ({interval(r) or 'no interval'})" for r in here.itertuples()]
+        series.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "orientation": "h",
+                "offsetgroup": protocol,
+                "name": words,
+                "x": _numbers(x),
+                "y": [wrapped(name) for name in here["features"]],
+                "marker": {"size": 9, "symbol": SYMBOLS[number]},
+                "error_x": {
+                    "type": "data",
+                    "array": _numbers(100 * here["high"] - x),
+                    "arrayminus": _numbers(x - 100 * here["low"]),
+                    "thickness": 2,
+                },
+                "hovertext": notes,
+                "hovertemplate": "%{y}: %{hovertext}<extra>%{fullData.name}</extra>",
+            }
+        )
+    clear = sum(verdict(row) in ("better", "worse") for row in rows.itertuples())
+    alt = f"Gains over the embedding: {clear} of {len(rows)} intervals exclude 0."
+    return figure(
+        series,
+        alt,
+        height=130 + 26 * (1 + len(series)) * len(order),
+        scattermode="group",
+        xaxis=axis("difference from the embedding, percentage points", zeroline=True),
+        yaxis={"type": "category"},
+        legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
+    )
+
+
+def few_shot(pair: Pair, protocol: str) -> Figure:
+    """Score against training clips a class, one line a combination."""
+    rows = pair.scores[pair.scores["usual"] & (pair.scores["protocol"] == protocol) & (pair.scores["shots"] > 0)]
+    ticks = sorted(rows["shots"].unique().tolist())
+    alt = f"{pair.metric} for {', '.join(map(str, ticks))} training clips a class."
+    x = axis("training clips a class", type="log", tickvals=ticks, ticktext=[str(tick) for tick in ticks])
+    return _curves(pair, rows, "shots", "std_draws", x, alt)
+
+
+def neighbours(pair: Pair, protocol: str) -> Figure:
+    """Score against k, one line a combination; the linear probe has none."""
+    rows = pair.scores[(pair.scores["protocol"] == protocol) & (pair.scores["shots"] == 0) & (pair.scores["k"] > 0)]
+    ticks = sorted(rows["k"].unique().tolist())
+    alt = f"{pair.metric} for k = {', '.join(map(str, ticks))}."
+    x = axis("k, number of neighbours", type="log", tickvals=ticks, ticktext=[str(tick) for tick in ticks])
+    return _curves(pair, rows, "k", "std", x, alt)
+
+
+def _curves(pair: Pair, rows: pd.DataFrame, key: str, spread: str, x: Figure, alt: str) -> Figure:
+    series = []
+    for number, name in enumerate(pair.combinations):
+        line = rows[rows["features"] == name].sort_values(key)
+        look = _look(pair, number)
+        series.append(
+            {
+                **look,
+                "type": "scatter",
+                "mode": "lines+markers",
+                "x": line[key].tolist(),
+                "y": _numbers(100 * line["mean"]),
+                "error_y": {"type": "data", "array": _numbers(100 * line[spread]), "thickness": 1, "width": 3},
+                "line": {"dash": DASHES[number % len(DASHES)], **look["line"]},
+                "hovertemplate": f"%{{y:.1f}} % at %{{x}}<extra>{text(name)}</extra>",
+            }
+        )
+    return figure(series, alt, xaxis=x, yaxis=axis(f"{pair.metric}, %"), height=440)
+
+
+def against_size(pair: Pair, protocol: str) -> Figure:
+    """Score against the bytes that the features take on disk."""
+    return _against(pair, protocol, "feature_bytes", 1e-6, "size of the features on disk, MB", "MB")
+
+
+def against_cost(pair: Pair, protocol: str) -> Figure:
+    """Score against the seconds that extraction took a clip."""
+    return _against(pair, protocol, "seconds_per_clip", 1.0, "extraction, seconds a clip", "s a clip")
+
+
+def _against(pair: Pair, protocol: str, column: str, unit: float, title: str, short: str) -> Figure:
+    rows = pair.main[pair.main["protocol"] == protocol].set_index("features")
+    series = []
+    for number, name in enumerate(pair.combinations):
+        row, cost = rows.loc[name], unit * pair.costs.loc[name, column]
+        if pd.isna(cost):
+            continue
+        series.append(
+            {
+                **_look(pair, number),
+                "type": "scatter",
+                "mode": "markers",
+                "x": [float(cost)],
+                "y": [100 * float(row["mean"])],
+                "error_y": {"type": "data", "array": _numbers([100 * row["std"]]), "thickness": 1},
+                "hovertemplate": f"%{{y:.1f}} %, %{{x:.3g}} {short}<extra>{text(name)}</extra>",
+            }
+        )
+    alt = f"{pair.metric} against {title} of {len(series)} combinations."
+    return figure(series, alt, xaxis=axis(title, rangemode="tozero"), yaxis=axis(f"{pair.metric}, %"), height=440)
+
+
+def confusion(found: Classes) -> Figure:
+    """True against predicted class: colour is the share of the true class, text the number of clips."""
+    counts = np.asarray(found.confusion)
+    share = 100 * counts / np.maximum(found.clips, 1)[:, None]
+    names = [text(name) for name in found.names]
+    wrong = counts - np.diag(np.diag(counts))
+    row, column = np.unravel_index(wrong.argmax(), wrong.shape)
+    worst = f" Most often, {found.names[row]} is taken for {found.names[column]} ({wrong.max()} clips)."
+    heat = {
+        "type": "heatmap",
+        "x": names,
+        "y": names,
+        "z": np.round(share, 1).tolist(),
+        "customdata": counts.tolist(),
+        "zmin": 0,
+        "zmax": 100,
+        "xgap": 1,
+        "ygap": 1,
+        "colorbar": {"thickness": 10, "title": {"text": "%"}},
+        "hovertemplate": "%{y} taken for %{x}: %{customdata} clips, %{z} %<extra></extra>",
+    }
+    if len(names) <= FEW_CLASSES:
+        heat |= {"texttemplate": "%{customdata}"}
+    small = {"type": "category", "tickfont": {"size": 12 if len(names) <= FEW_CLASSES else 9}, "dtick": 1}
+    alt = f"Confusion matrix of {counts.sum()} test clips.{worst if wrong.max() else ''}"
+    return figure(
+        [heat],
+        alt,
+        height=max(420, 150 + 15 * len(names)),
+        xaxis=axis("predicted", tickangle=-90, showgrid=False, **small),
+        yaxis=axis("true", autorange="reversed", showgrid=False, **small),
+    )
+
+
+def per_class(found: Classes, baseline: Classes | None, what: str) -> Figure:
+    """Difference of every class's score from the embedding's, sorted; without a baseline the score itself.
+
+    Args:
+        found: of the combination.
+        baseline: of the embedding, same test clips.
+        what: `accuracy`, or `F1` where clips have several labels.
+    """
+    clips = pd.Series(found.clips, index=found.names)
+    clips = clips[clips > 0]
+    score = pd.Series(found.score, index=found.names)[clips.index]
+    if baseline is None:
+        values, title = score, f"{what}, %"
+    else:
+        values = score - pd.Series(baseline.score, index=baseline.names)[clips.index]
+        title = f"difference of {what} from the embedding, percentage points"
+    values = (100 * values).sort_values(kind="stable")
+    bars = {
+        "type": "bar",
+        "orientation": "h",
+        "x": _numbers(values.round(2)),
+        "y": [text(name) for name in values.index],
+        "customdata": clips[values.index].tolist(),
+        "marker": {"color": [GAIN if value >= 0 else LOSS for value in values]},
+        "hovertemplate": "%{y}: %{x:.1f} (%{customdata} test clips)<extra></extra>",
+    }
+    alt = f"{title} of {len(values)} classes, from {values.iloc[0]:.1f} to {values.iloc[-1]:.1f}."
+    return figure(
+        [bars],
+        alt,
+        height=max(420, 150 + 15 * len(values)),
+        xaxis=axis(title, zeroline=True),
+        yaxis={"type": "category", "dtick": 1, "tickfont": {"size": 12 if len(values) <= 30 else 10}},
+    )
+
+
+def clip_map(clips: pd.DataFrame, method: str) -> Figure:
+    """Clips in two dimensions, one series a class.
+
+    Args:
+        clips: rows of one combination from `maps.maps`.
+        method: key of `METHODS`.
+    """
+    series = []
+    for number, (label, rows) in enumerate(clips.groupby("label", sort=True)):
+        series.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": text(label),
+                "x": _numbers(rows[f"{method}_x"], 4),
+                "y": _numbers(rows[f"{method}_y"], 4),
+                "text": [text(clip) for clip in rows["clip_id"]],
+                "marker": {"size": 7, "symbol": SYMBOLS[number // 7 % len(SYMBOLS)], "opacity": 0.85},
+                "hovertemplate": "%{text}<extra>%{fullData.name}</extra>",
+            }
+        )
+    alt = f"{METHODS[method]} of {len(clips)} clips of {len(series)} classes."
+    bare = {"showticklabels": False, "zeroline": False}
+    names = ("first component", "second component") if method == "pca" else ("t-SNE 1", "t-SNE 2")
+    return figure(
+        series,
+        alt,
+        height=560,
+        showlegend=len(series) <= FEW_CLASSES,
+        hovermode="closest",
+        xaxis=axis(names[0], **bare),
+        yaxis=axis(names[1], **bare),
+    )
+
+
+def _look(pair: Pair, number: int) -> Figure:
+    """Name, symbol and (for the embedding) colour of a combination, the same in every figure."""
+    name = pair.combinations[number]
+    baseline = {"color": BASELINE} if name == pair.baseline else {}
+    marker: dict[str, Any] = {"size": 9, "symbol": SYMBOLS[number % len(SYMBOLS)], **baseline}
+    return {"name": text(name), "marker": marker, "line": baseline}
+
+
+def _numbers(values: Sequence[float] | pd.Series, digits: int = 3) -> list[float | None]:
+    """Floats for JSON; NaN becomes None."""
+    return [None if pd.isna(value) else round(float(value), digits) for value in values]

@@ -1,0 +1,155 @@
+"""What the report reads: scores, comparisons, predictions and maps of a run, in the shape of its figures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..evaluate.cost_table import COST
+from ..evaluate.render import title, usual
+from ..evaluate.table import RUN, SETTING, main_metric, number_of_neighbours, summary
+
+
+class Pair(NamedTuple):
+    """The results of one dataset with one backbone.
+
+    Attributes:
+        dataset, backbone: names.
+        metric: `accuracy`, or `mAP` where clips have several labels.
+        baseline: name of the embedding feature, if the run has one.
+        combinations: of features, in the order of the run.
+        protocols: name -> in words, with all training clips and the usual k.
+        scores: columns `features`, `protocol`, `shots`, `k`, `mean`, `std`, `std_draws`, `usual` (this k stands
+            for the protocol) and those of the comparison with the baseline: `difference`, `low`, `high`,
+            `mcnemar_p` (NaN for the baseline itself). Of the main metric.
+        costs: a row a combination, columns `cost_table.COST`.
+        at_edge: combinations whose linear probe, with all clips, chose the lowest or highest penalty.
+        predictions: combination -> its Parquet files, a fold each.
+        maps: from `maps.maps`.
+    """
+
+    dataset: str
+    backbone: str
+    metric: str
+    baseline: str | None
+    combinations: list[str]
+    protocols: dict[str, str]
+    scores: pd.DataFrame
+    costs: pd.DataFrame
+    at_edge: list[str]
+    predictions: dict[str, list[str]]
+    maps: pd.DataFrame
+
+    @property
+    def main(self) -> pd.DataFrame:
+        """The scores with all training clips and the usual k."""
+        return self.scores[self.scores["usual"] & (self.scores["shots"] == 0)]
+
+
+def read(
+    table: str | Path,
+    comparisons: str | Path,
+    predictions: Sequence[str],
+    maps: Mapping[tuple[str, str], str],
+    baseline: str | None,
+) -> tuple[pd.DataFrame, list[Pair]]:
+    """The results of a run.
+
+    Args:
+        table: `results/table.csv`.
+        comparisons: `results/comparisons.csv`.
+        predictions: Parquet files of the scores, in the order of the table.
+        maps: (dataset, backbone) -> Parquet file of `maps.maps`.
+        baseline: name of the embedding feature, if the run has one.
+
+    Returns:
+        The table as it is, and a `Pair` a dataset and backbone.
+    """
+    scores = pd.read_csv(table, dtype={"fold": "string"})
+    origins = scores[[*RUN, "fold"]].drop_duplicates()
+    origins["path"] = list(predictions)
+    means = summary(scores)
+    means = means[means["metric"] == means["dataset"].map(main_metric(scores))]
+    means = means.assign(usual=usual(means))
+    against = pd.read_csv(comparisons).drop(columns=["n_clips"])
+    means = means.merge(against, how="left", on=[*RUN, *SETTING, "metric"])
+    edge = scores[(scores["shots"] == 0) & scores["chosen"].str.contains('"at_edge": true', regex=False)]
+    pairs = []
+    for (dataset, backbone), here in means.groupby(["dataset", "backbone"], sort=False):
+
+        def of(frame: pd.DataFrame, dataset: str = dataset, backbone: str = backbone) -> pd.DataFrame:
+            return frame[(frame["dataset"] == dataset) & (frame["backbone"] == backbone)]
+
+        main = here[here["usual"] & (here["shots"] == 0)].drop_duplicates("protocol")
+        pairs.append(
+            Pair(
+                dataset=dataset,
+                backbone=backbone,
+                metric=here["metric"].iloc[0],
+                baseline=baseline,
+                combinations=here["features"].drop_duplicates().tolist(),
+                protocols={row.protocol: title(row.protocol, 0, row.k) for row in main.itertuples()},
+                scores=here.drop(columns=["dataset", "backbone", "metric"]),
+                costs=of(scores)[["features", *COST]].drop_duplicates("features").set_index("features"),
+                at_edge=of(edge)["features"].drop_duplicates().tolist(),
+                predictions=of(origins).groupby("features", sort=False)["path"].apply(list).to_dict(),
+                maps=pd.read_parquet(maps[dataset, backbone]),
+            )
+        )
+    return scores, pairs
+
+
+class Classes(NamedTuple):
+    """How the test clips of all folds were classified by one combination and protocol.
+
+    Attributes:
+        names: of the classes, sorted.
+        clips: int `[classes]`, test clips of each.
+        score: float `[classes]`: the share classified correctly; F1 where clips have several labels.
+        confusion: int `[true, predicted]`; None where clips have several labels.
+    """
+
+    names: list[str]
+    clips: np.ndarray
+    score: np.ndarray
+    confusion: np.ndarray | None
+
+
+def classes(paths: Sequence[str], k: Mapping[str, int], multilabel: bool) -> dict[str, Classes]:
+    """Predictions with all training clips, counted class by class.
+
+    Args:
+        paths: predictions of one combination, a fold each.
+        k: protocol -> its usual k.
+        multilabel: labels are several names joined with ``;``.
+
+    Returns:
+        Protocol -> `Classes`.
+    """
+    columns = ["true", "predicted", "protocol", "chosen"]
+    read = [pd.read_parquet(path, columns=columns, filters=[("shots", "==", 0)]) for path in paths]
+    table = pd.concat([one.astype("string") for one in read], ignore_index=True)
+    table = table[number_of_neighbours(table["chosen"]) == table["protocol"].map(k)]
+    count = _several if multilabel else _single
+    return {str(name): count(rows["true"], rows["predicted"]) for name, rows in table.groupby("protocol", sort=False)}
+
+
+def _single(true: pd.Series, predicted: pd.Series) -> Classes:
+    names = sorted({*true, *predicted})
+    counts = pd.crosstab(true, predicted).reindex(index=names, columns=names, fill_value=0).to_numpy()
+    clips = counts.sum(axis=1)
+    return Classes(names, clips, _share(np.diag(counts), clips), counts)
+
+
+def _several(true: pd.Series, predicted: pd.Series) -> Classes:
+    tables = [labels.fillna("").str.get_dummies(sep=";") for labels in (true, predicted)]
+    names = sorted({*tables[0].columns, *tables[1].columns} - {""})
+    truth, said = (table.reindex(columns=names, fill_value=0).to_numpy() for table in tables)
+    both, either = (truth & said).sum(axis=0), truth.sum(axis=0) + said.sum(axis=0)
+    return Classes(names, truth.sum(axis=0), _share(2 * both, either), None)
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)

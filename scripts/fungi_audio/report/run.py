@@ -1,0 +1,82 @@
+"""What was run, and on what: code, versions, machine, time of every rule."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import psutil
+
+from ..provenance import versions
+from .results import Pair
+
+
+def commit(folder: Path) -> str | None:
+    """The git commit of a checkout, with a word when it was changed since; None outside one."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + (" with local changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def machine() -> dict[str, str]:
+    """The machine that this process runs on."""
+    memory = psutil.virtual_memory().total / 2**30
+    return {
+        "system": f"{platform.system()} {platform.release()} ({platform.machine()})",
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "memory": f"{memory:.0f} GiB",
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or "unknown"
+
+
+def facts(pairs: Sequence[Pair]) -> dict[str, str]:
+    """Lines about what made the results: checkpoints, devices, machine, versions."""
+    found: dict[str, dict[str, None]] = {}
+    libraries = {"Python": platform.python_version()}
+    for pair in pairs:
+        for made_by in pair.maps.attrs["made_by"].values():
+            where = f"{made_by.get('device')}, {made_by.get('precision')}"
+            found.setdefault(f"checkpoint of {pair.backbone}", {})[f"SHA-256 {made_by.get('checkpoint')}"] = None
+            found.setdefault("extracted on", {})[where] = None
+            libraries |= made_by.get("versions", {})
+    libraries |= versions()
+    lines = {key: "; ".join(values) for key, values in found.items()}
+    lines |= {f"{key} (of the report)": value for key, value in machine().items()}
+    return lines | {"versions": ", ".join(f"{name} {version}" for name, version in libraries.items())}
+
+
+def rule_times(benchmarks: str | Path) -> pd.DataFrame:
+    """Time and memory of every rule, from the files of Snakemake's `benchmark:` directive.
+
+    Args:
+        benchmarks: their folder; a first folder (or a file's name) below it is a rule.
+
+    Returns:
+        Columns `rule`, `jobs`, `seconds` (sum over jobs), `longest`, `peak_mb` (largest resident memory of
+        a job, MiB; NaN where it was too short to measure), longest rule first.
+    """
+    folder = Path(benchmarks)
+    rows = []
+    for path in sorted(folder.rglob("*.tsv")):
+        rule = path.relative_to(folder).parts[0].removesuffix(".tsv")
+        rows.append(pd.read_csv(path, sep="\t", na_values="-").assign(rule=rule)[["rule", "s", "max_rss"]])
+    table = pd.concat([pd.DataFrame(columns=["rule", "s", "max_rss"], dtype=float), *rows])
+    rules = table.groupby("rule").agg(
+        jobs=("s", "size"), seconds=("s", "sum"), longest=("s", "max"), peak_mb=("max_rss", "max")
+    )
+    return rules.reset_index().sort_values("seconds", ascending=False, ignore_index=True)

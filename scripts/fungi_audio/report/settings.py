@@ -1,0 +1,39 @@
+"""The configuration as the report shows it."""
+
+import hashlib
+from typing import Any
+
+import yaml
+
+ELSEWHERE = ("cluster", "data_root")
+
+
+def used(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a resolved config that decides the results: no definition that the run leaves out, no site."""
+    kept = {key: value for key, value in config.items() if key not in ELSEWHERE}
+    return kept | {section: {name: config[section][name] for name in names} for section, names in config["run"].items()}
+
+
+def as_yaml(config: dict[str, Any]) -> str:
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+
+
+def digest(config: dict[str, Any]) -> str:
+    """First 16 digits of the SHA-256 of a config, whatever the order of its keys."""
+    text = yaml.safe_dump(config, sort_keys=True, allow_unicode=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def baseline(config: dict[str, Any]) -> str | None:
+    """The run's embedding feature, which the others are compared with."""
+    features = config["features"]
+    return next((name for name in config["run"]["features"] if features[name]["objective"] == "embedding"), None)
+
+
+def warnings(config: dict[str, Any]) -> list[str]:
+    """What makes the numbers of a run no results."""
+    run, data, backbones = config["run"], config["datasets"], config["backbones"]
+    synthetic = [name for name in run["datasets"] if data[name]["layout"] == "synthetic"]
+    seeded = [name for name in run["backbones"] if backbones[name]["checkpoint"].startswith("random:")]
+    text = [f"{name} is synthetic data: its numbers say nothing about real audio." for name in synthetic]
+    return text + [f"{name} has seeded random weights: it is not a trained model." for name in seeded]
