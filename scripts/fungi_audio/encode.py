@@ -80,7 +80,8 @@ def encode(
     """
     device = next(backbone.parameters()).device
     views = source.views
-    size = batch_size(backbone, *source.fbank.shape[1:], device)
+    _, frames, mel = source.fbank.shape
+    size = batch_size(backbone, frames, mel, device)
     for start in range(first, len(source.rows), chunk):
         stop = min(start + chunk, len(source.rows))
         parts: list[Activations] = []

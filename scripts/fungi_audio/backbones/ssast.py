@@ -24,6 +24,7 @@ WIDTHS = {"tiny": 192, "small": 384, "base": 768}
 PATCHES = {"patch": (16, 16), "frame": (128, 2)}
 STRIDES = {(16, 16): (10, 10), (128, 2): (128, 1)}
 HEAD_WIDTH = 64
+ALL = slice(None)
 UNUSED = ("v.head.", "v.head_dist.", "cpredlayer.", "gpredlayer.", "mask_embed", "mlp_head.")
 
 
@@ -162,7 +163,7 @@ class SSAST(Backbone):
     def activations(self, fbank: torch.Tensor) -> Activations:
         x = self.tokens(self.patch_embed(fbank))
         for block in self.blocks[:-1]:
-            x += block.attn(block.norm1(x).to(block.attn.qkv.weight.dtype))
+            x += block.attn.proj(_attend(block.attn, block.norm1(x)))
             x += block.mlp(block.norm2(x).to(block.mlp.fc1.weight.dtype))
         read = slice(0, SPECIAL) if self.pooling == "cls" else slice(SPECIAL, None)
         last = self.blocks[-1]
@@ -183,16 +184,32 @@ class SSAST(Backbone):
         return self
 
 
-def _attend(attention: Any, x: torch.Tensor, read: slice) -> torch.Tensor:
+def _attend(attention: nn.Module, x: torch.Tensor, read: slice = ALL) -> torch.Tensor:
     """Attention before its projection, for the query tokens `read` only: `[n, len(read), width]`."""
-    n, tokens, width = x.shape
+    n, _, width = x.shape
     heads = attention.num_heads
-    x = x.to(attention.qkv.weight.dtype)
     weight, bias = attention.qkv.weight, attention.qkv.bias
-    query = F.linear(x[:, read], weight[:width], bias[:width]).view(n, -1, heads, width // heads).transpose(1, 2)
-    key_value = F.linear(x, weight[width:], bias[width:]).view(n, tokens, 2, heads, width // heads)
-    key, value = key_value.permute(2, 0, 3, 1, 4)
-    return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(n, -1, width)
+    x = x.to(weight.dtype)
+    if read == ALL:
+        query, key, value = F.linear(x, weight, bias).view(n, -1, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+    else:
+        query = F.linear(x[:, read], weight[:width], bias[:width]).view(n, -1, heads, width // heads).transpose(1, 2)
+        rest = F.linear(x, weight[width:], bias[width:]).view(n, -1, 2, heads, width // heads)
+        key, value = rest.permute(2, 0, 3, 1, 4)
+    return _weigh(query, key, value).transpose(1, 2).reshape(n, -1, width)
+
+
+def _weigh(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Scaled dot-product attention of `[n, heads, tokens, 64]`.
+
+    torch's fused attention has no bf16 arithmetic on CPUs: there, oneDNN's products and a softmax between
+    them are half as fast again, a clip at a time so that the weights stay in the cache.
+    """
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(query, key, value)
+    query = query * HEAD_WIDTH**-0.5
+    clips = zip(query, key.transpose(2, 3), value, strict=True)
+    return torch.stack([(q @ k).softmax(-1) @ v for q, k, v in clips])
 
 
 def build(state: dict[str, torch.Tensor], frames: int, **options: object) -> SSAST:
