@@ -1,0 +1,112 @@
+"""Training examples of fine-tuning: log-mels and labels, augmented, a function of the seed and the step alone."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from .. import audio
+from ..randomness import generator
+from ..seeds import named_seed
+from ..views import augment
+from .augment import MIXUP_BETA, WaveformAugmentation, mix, spec_augment
+
+Example = tuple[torch.Tensor, torch.Tensor]
+
+
+class Examples(Dataset[Example]):
+    """Item `step` is a batch: normalised log-mels `[n, frames, mel]` and labels `[n, classes]`, float32.
+
+    Epochs are whole: the last batch of one may be smaller. Without mixup and changes of the waveform the
+    log-mels come from the cache, else they are computed from the audio.
+
+    Args:
+        fbank: log-mel cache.
+        wavs: audio of the cache's rows.
+        targets: bool `[rows of the cache, classes]`.
+        rows: rows to train on.
+        statistics: mean and standard deviation of the normalisation.
+        settings: a fine-tuning definition: `batch_size`, `freq_mask`, `time_mask`, `noise`, `mixup`,
+            `augment`, `balanced`.
+        seed: of the run.
+    """
+
+    def __init__(
+        self,
+        fbank: np.ndarray,
+        wavs: Sequence[Path],
+        targets: np.ndarray,
+        rows: np.ndarray,
+        statistics: tuple[float, float],
+        settings: Mapping[str, Any],
+        epochs: int,
+        seed: int,
+    ) -> None:
+        self.fbank, self.wavs, self.targets, self.rows = fbank, wavs, targets, rows
+        self.statistics, self.settings, self.epochs, self.seed = statistics, settings, epochs, seed
+        self.steps_an_epoch = -(-len(rows) // settings["batch_size"])
+        self.change = WaveformAugmentation(settings["augment"]) if any(settings["augment"].values()) else None
+        self.from_audio = settings["mixup"] > 0 or self.change is not None
+        self._order = (-1, rows)
+
+    def __len__(self) -> int:
+        return self.epochs * self.steps_an_epoch
+
+    def __getitem__(self, step: int) -> Example:
+        settings = self.settings
+        epoch, part = divmod(step, self.steps_an_epoch)
+        first = part * settings["batch_size"]
+        rows = self.order(epoch)[first : first + settings["batch_size"]]
+        names = [(self.seed, epoch, first + i) for i in range(len(rows))]
+        if self.from_audio:
+            examples = [self.heard(row, name) for row, name in zip(rows.tolist(), names, strict=True)]
+            fbank, targets = torch.stack([e[0] for e in examples]), np.stack([e[1] for e in examples])
+        else:
+            fbank, targets = torch.from_numpy(self.fbank[rows]), self.targets[rows]
+        keys = torch.tensor([[named_seed("mask", *name), named_seed("noise", *name)] for name in names])
+        fbank = spec_augment(fbank, settings["freq_mask"], settings["time_mask"], keys[:, 0])
+        fbank = audio.normalise(fbank, *self.statistics)
+        if settings["noise"]:
+            fbank = augment(fbank, keys[:, 1])
+        return fbank, torch.from_numpy(targets.astype(np.float32))
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The epoch's rows: all of them in random order, or drawn so that classes are seen equally often."""
+        if self._order[0] != epoch:
+            random = generator(self.seed, "order", epoch)
+            if self.settings["balanced"]:
+                weights = torch.from_numpy(balance(self.targets[self.rows]))
+                drawn = torch.multinomial(weights, len(self.rows), replacement=True, generator=random)
+            else:
+                drawn = torch.randperm(len(self.rows), generator=random)
+            self._order = (epoch, self.rows[drawn.numpy()])
+        return self._order[1]
+
+    def heard(self, row: int, name: tuple[int, int, int]) -> tuple[torch.Tensor, np.ndarray]:
+        """Log-mel and label of one clip's changed and mixed waveform."""
+        waveform, target = self.waveform(row, "first", name), self.targets[row].astype(np.float32)
+        random = np.random.default_rng(named_seed("mixup", *name))
+        if random.random() < self.settings["mixup"]:
+            other = int(self.rows[random.integers(len(self.rows))])
+            share = float(random.beta(MIXUP_BETA, MIXUP_BETA))
+            waveform = mix(waveform, self.waveform(other, "second", name), share)
+            target = share * target + (1 - share) * self.targets[other]
+        return audio.fbank(waveform, self.fbank.shape[1]), target
+
+    def waveform(self, row: int, which: str, name: tuple[int, int, int]) -> torch.Tensor:
+        waveform = audio.read(self.wavs[row])
+        return waveform if self.change is None else self.change(waveform, named_seed("waveform", which, *name))
+
+    def loader(self, first: int, workers: int, pinned: bool) -> DataLoader[Example]:
+        """The batches from step `first` on, read ahead by `workers` processes."""
+        return DataLoader(
+            self, batch_size=None, sampler=range(first, len(self)), num_workers=workers, pin_memory=pinned
+        )
+
+
+def balance(targets: np.ndarray) -> np.ndarray:
+    """Weights of clips, float64 `[n]`, so that every class is drawn as often; the sum over a clip's labels."""
+    return targets @ (1.0 / np.maximum(targets.sum(axis=0), 1))

@@ -1,0 +1,272 @@
+"""Fine-tuning of a pretrained SSAST on labelled clips (recipe of the published code, made configurable)."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.optim.lr_scheduler import LinearLR, MultiStepLR
+from torch.optim.swa_utils import AveragedModel
+
+from ..audio import normalise
+from ..errors import ConfigError, NumericalError
+from ..evaluate.metrics import MULTI_LABEL, SINGLE_LABEL
+from ..progress import progress
+from . import resume
+from .classifier import Classifier
+from .examples import Examples
+from .pretrain import BETAS, WARMUP_RUNGS, WEIGHT_DECAY
+
+FOREVER = 10_000  # epochs; the learning rate decays at every one from `decay_from` on
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The labelled clips of a dataset and the rows of one fold.
+
+    Attributes:
+        fbank: float32 `[clips, frames, mel]`, not normalised; usually memory-mapped.
+        wavs: audio of every row.
+        targets: bool `[clips, classes]`.
+        train, valid, test: rows; `valid` may be empty where nothing is selected on it.
+        statistics: mean and standard deviation of the normalisation.
+        multilabel: clips may have several labels.
+    """
+
+    fbank: np.ndarray
+    wavs: Sequence[Path]
+    targets: np.ndarray
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+    statistics: tuple[float, float]
+    multilabel: bool
+
+
+@dataclass
+class Tuned:
+    """A fine-tuned model on one fold.
+
+    Attributes:
+        state: weights of the chosen epoch (of the last one where the choice needs the other folds).
+        epoch: their epoch, counted from 1.
+        curves: `epoch`, `step`, `split`, `lr`, `loss` and the main metric.
+        scores: epoch to probabilities of the test clips, float32 `[test, classes]`.
+    """
+
+    state: dict[str, torch.Tensor] = field(default_factory=dict)
+    epoch: int = 0
+    curves: list[dict[str, Any]] = field(default_factory=list)
+    scores: dict[int, torch.Tensor] = field(default_factory=dict)
+
+
+def check(settings: Mapping[str, Any], multilabel: bool) -> None:
+    """Raises ConfigError when a definition contradicts itself or the dataset; cheap."""
+    if multilabel and settings["loss"] == "ce":
+        raise ConfigError("clips have several labels, which loss: ce cannot learn; set loss: bce")
+    if settings["average_from"] > settings["epochs"]:
+        raise ConfigError(f"average_from {settings['average_from']} is after the last epoch ({settings['epochs']})")
+    if not settings["train_backbone"] and settings["lr"] * settings["head_lr"] <= 0:
+        raise ConfigError("the backbone is frozen and the head's learning rate is 0; nothing would be trained")
+
+
+def finetune(
+    model: Classifier,
+    clips: Clips,
+    settings: Mapping[str, Any],
+    seed: int,
+    state: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    workers: int = 0,
+) -> Tuned:
+    """Train on a fold and score its test clips.
+
+    `selection` says which weights count: `validation` those of the best epoch on the validation clips;
+    `average` the mean of the weights after the epochs from `average_from` on; `test` leaves the choice to
+    `selection.choose`, which sees the test scores of every epoch in all folds (the published rule).
+
+    Args:
+        settings: a fine-tuning definition of the configuration.
+        state: file of the training state, written after every epoch; kept until the caller deletes it.
+        dtype: arithmetic of the matrix products.
+        workers: processes that prepare examples.
+
+    Raises:
+        ConfigError: `state` belongs to other settings.
+        NumericalError: the loss is NaN or infinite; `state` keeps the last good epoch.
+    """
+    check(settings, clips.multilabel)
+    run = _Run(model.to(device), clips, settings, seed, device, dtype)
+    run.load(state)
+    with progress("fine-tune", len(run.examples) - run.epoch * run.examples.steps_an_epoch, unit="step") as bar:
+        loader = run.examples.loader(run.epoch * run.examples.steps_an_epoch, workers, pinned=device.type == "cuda")
+        run.losses = []
+        for fbank, targets in loader:
+            run.update(fbank, targets)
+            bar.update(1)
+            if len(run.losses) == run.examples.steps_an_epoch:
+                run.end_epoch()
+                run.save(state)
+    run.finish()
+    return run.tuned
+
+
+class _Run:
+    """The state of a fine-tuning run."""
+
+    def __init__(
+        self,
+        model: Classifier,
+        clips: Clips,
+        settings: Mapping[str, Any],
+        seed: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.model, self.clips, self.settings, self.device, self.dtype = model, clips, settings, device, dtype
+        self.configuration = {**settings, "seed": seed, "training clips": len(clips.train), "precision": str(dtype)}
+        self.examples = Examples(
+            clips.fbank, clips.wavs, clips.targets, clips.train, clips.statistics, settings, settings["epochs"], seed
+        )
+        model.v.requires_grad_(settings["train_backbone"])
+        head = [parameter for name, parameter in model.named_parameters() if not name.startswith("v.")]
+        groups = [{"params": head, "lr": settings["lr"] * settings["head_lr"]}]
+        if settings["train_backbone"]:
+            groups.append({"params": list(model.v.parameters()), "lr": settings["lr"]})
+        self.optimiser = torch.optim.Adam(groups, settings["lr"], betas=BETAS, weight_decay=WEIGHT_DECAY)
+        decays = range(settings["decay_from"] - 1, FOREVER)
+        self.decay = MultiStepLR(self.optimiser, list(decays), settings["decay"])
+        self.rung = max(1, settings["warmup_steps"] // WARMUP_RUNGS)
+        self.warmup = None
+        if settings["warmup_steps"]:
+            self.warmup = LinearLR(self.optimiser, 1 / WARMUP_RUNGS, 1, WARMUP_RUNGS - 1)
+        self.average = AveragedModel(model) if settings["selection"] == "average" else None
+        metrics = MULTI_LABEL if clips.multilabel else SINGLE_LABEL
+        self.metric, self.score = next(iter(metrics.items()))
+        self.epoch, self.step, self.best = 0, 0, -math.inf
+        self.losses: list[torch.Tensor] = []
+        self.tuned = Tuned()
+
+    def parts(self) -> dict[str, Any]:
+        named: dict[str, Any] = {"model": self.model, "optimiser": self.optimiser, "decay": self.decay}
+        named |= {"warmup": self.warmup, "average": self.average}
+        return {name: part for name, part in named.items() if part is not None}
+
+    def load(self, path: Path) -> None:
+        state = resume.load(path, self.configuration)
+        if state is None:
+            return
+        for name, part in self.parts().items():
+            part.load_state_dict(state[name])
+        self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
+        self.tuned = Tuned(**state["tuned"])
+
+    def save(self, path: Path) -> None:
+        state = {name: part.state_dict() for name, part in self.parts().items()}
+        own = {"epoch": self.epoch, "step": self.step, "best": self.best, "tuned": vars(self.tuned)}
+        resume.save(path, self.configuration, state | own)
+
+    def update(self, fbank: torch.Tensor, targets: torch.Tensor) -> None:
+        self.model.train()
+        self.model.v.train(self.settings["train_backbone"])
+        fbank, targets = (tensor.to(self.device, non_blocking=True) for tensor in (fbank, targets))
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            logits = self.model(fbank)
+        loss = self.loss(logits.float(), targets)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        self.step += 1
+        if self.warmup and self.step % self.rung == 0 and self.step < self.rung * WARMUP_RUNGS:
+            self.warmup.step()
+        self.losses.append(loss.detach())
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Mean loss of a batch; targets may be shares (mixup)."""
+        if self.settings["loss"] == "bce":
+            return F.binary_cross_entropy_with_logits(logits, targets)
+        return F.cross_entropy(logits, targets)
+
+    def end_epoch(self) -> None:
+        self.epoch += 1
+        loss = float(torch.stack(self.losses).mean())
+        self.losses = []
+        if not math.isfinite(loss):
+            raise NumericalError(
+                f"the loss became NaN or infinite in epoch {self.epoch}; the last good state stays. Lower lr, raise "
+                "warmup_steps, or use precision: fp32; then delete that state"
+            )
+        self.record("train", loss=loss)
+        self.decay.step()
+        if self.average is not None and self.epoch >= self.settings["average_from"]:
+            self.average.update_parameters(self.model)
+        if len(self.clips.valid):
+            self.consider(self.measure("valid", self.clips.valid))
+        if self.settings["selection"] == "test":
+            self.tuned.scores[self.epoch] = self.predict(self.model, self.clips.test)
+            self.measure("test", self.clips.test, self.tuned.scores[self.epoch])
+
+    def record(self, split: str, **values: float) -> None:
+        point = {"step": self.step, "epoch": self.epoch, "split": split, "lr": self.optimiser.param_groups[-1]["lr"]}
+        self.tuned.curves.append(point | values)
+        log.info("epoch %d %s %s", self.epoch, split, values)
+
+    def measure(self, split: str, rows: np.ndarray, scores: torch.Tensor | None = None) -> float:
+        scores = self.predict(self.model, rows) if scores is None else scores
+        value = self.score(scores.numpy(), self.clips.targets[rows])
+        self.record(split, **{self.metric: value})
+        return value
+
+    def consider(self, value: float) -> None:
+        """Keep the weights when they are the best so far on the validation clips; the first of equals stays."""
+        if self.settings["selection"] == "validation" and value > self.best:
+            self.best = value
+            self.keep(self.model, self.epoch)
+
+    def keep(self, model: torch.nn.Module, epoch: int) -> None:
+        self.tuned.state = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
+        self.tuned.epoch = epoch
+
+    def finish(self) -> None:
+        """Settle the weights that count, and score the test clips with them where that is still to be done."""
+        if self.average is not None:
+            self.keep(self.average.module, self.epoch)
+        elif self.settings["selection"] == "test":
+            self.keep(self.model, self.epoch)
+        if self.settings["selection"] != "test":
+            self.model.load_state_dict(self.tuned.state)
+            self.tuned.scores = {self.tuned.epoch: self.predict(self.model, self.clips.test)}
+
+    def predict(self, model: Classifier, rows: np.ndarray) -> torch.Tensor:
+        batch = self.settings["batch_size"]
+        return predict(model, self.clips.fbank, rows, self.clips.statistics, self.settings["loss"], batch, self.dtype)
+
+
+@torch.no_grad()
+def predict(
+    model: Classifier,
+    fbank: np.ndarray,
+    rows: np.ndarray,
+    statistics: tuple[float, float],
+    loss: str,
+    batch: int = 64,
+    dtype: torch.dtype = torch.float32,
+) -> torch.Tensor:
+    """Probabilities of the classes, float32 `[len(rows), classes]`: softmax for `ce`, sigmoid for `bce`."""
+    model.eval()
+    device = next(model.parameters()).device
+    parts = []
+    for first in range(0, len(rows), batch):
+        inputs = normalise(torch.from_numpy(fbank[rows[first : first + batch]]).to(device), *statistics)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            logits = model(inputs).float()
+        parts.append((logits.sigmoid() if loss == "bce" else logits.softmax(1)).cpu())
+    return torch.cat(parts)
