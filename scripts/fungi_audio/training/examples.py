@@ -103,7 +103,12 @@ class Examples(Dataset[Example]):
     def loader(self, first: int, workers: int, pinned: bool) -> DataLoader[Example]:
         """The batches from step `first` on, read ahead by `workers` processes."""
         return DataLoader(
-            self, batch_size=None, sampler=range(first, len(self)), num_workers=workers, pin_memory=pinned
+            self,
+            batch_size=None,
+            sampler=range(first, len(self)),
+            num_workers=workers,
+            pin_memory=pinned,
+            generator=torch.Generator(),  # the global one belongs to the training state
         )
 
 

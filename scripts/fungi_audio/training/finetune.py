@@ -71,10 +71,8 @@ def check(settings: Mapping[str, Any], multilabel: bool) -> None:
     """Raises ConfigError when a definition contradicts itself or the dataset; cheap."""
     if multilabel and settings["loss"] == "ce":
         raise ConfigError("clips have several labels, which loss: ce cannot learn; set loss: bce")
-    if settings["average_from"] > settings["epochs"]:
+    if settings["selection"] == "average" and settings["average_from"] > settings["epochs"]:
         raise ConfigError(f"average_from {settings['average_from']} is after the last epoch ({settings['epochs']})")
-    if not settings["train_backbone"] and settings["lr"] * settings["head_lr"] <= 0:
-        raise ConfigError("the backbone is frozen and the head's learning rate is 0; nothing would be trained")
 
 
 def finetune(

@@ -1,0 +1,185 @@
+"""Fine-tuning learns, selects as it says, stops and goes on bitwise, and its checkpoint holds what is needed."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from fungi_audio.backbones.ssast import random_state
+from fungi_audio.errors import CheckpointError, ConfigError, NumericalError
+from fungi_audio.evaluate.scores import PREDICTIONS, SCORES
+from fungi_audio.training import publish, selection
+from fungi_audio.training.classifier import Classifier, describe, load_classifier, new_classifier
+from fungi_audio.training.finetune import Clips, Tuned, check, finetune, predict
+
+HEAD = {"hidden": None, "activation": "relu", "dropout": 0.0}
+SETTINGS: dict[str, Any] = {
+    "epochs": 3, "batch_size": 6, "lr": 1e-3, "head_lr": 1.0, "warmup_steps": 0, "decay": 0.85, "decay_from": 2,
+    "loss": "ce", "freq_mask": 0, "time_mask": 0, "noise": False, "mixup": 0.0, "augment": {}, "balanced": False,
+    "pooling": "avg", "layer": 1, "train_backbone": True, "head": HEAD, "selection": "validation", "average_from": 2,
+}  # fmt: skip
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    save_file(random_state("tiny-patch", 0), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def clips() -> Clips:
+    """Three classes: each clip is its class's spectrogram and a little noise."""
+    random, rows = np.random.default_rng(0), np.arange(36)
+    kinds = random.normal(-6, 2, size=(3, 32, 128))
+    fbank = (kinds[rows % 3] + random.normal(0, 0.5, size=(36, 32, 128))).astype(np.float32)
+    targets = np.eye(3, dtype=bool)[rows % 3]
+    return Clips(fbank, [], targets, rows[:18], rows[18:24], rows[24:], (-6.0, 2.0), False)
+
+
+def model(checkpoint: Path, classes: int = 3, **settings: Any) -> Classifier:
+    torch.manual_seed(0)
+    return new_classifier(checkpoint, 32, classes, SETTINGS | settings, (16, 16))
+
+
+def run(checkpoint: Path, clips: Clips, state: Path, **settings: Any) -> Tuned:
+    chosen = SETTINGS | settings
+    torch.manual_seed(3)
+    return finetune(model(checkpoint, **settings), clips, chosen, 1, state, CPU, torch.float32)
+
+
+def test_learns_and_keeps_the_best_validation_epoch(checkpoint: Path, clips: Clips, tmp_path: Path) -> None:
+    tuned = run(checkpoint, clips, tmp_path / "state.pt", epochs=6)
+    valid = {p["epoch"]: p["accuracy"] for p in tuned.curves if p["split"] == "valid"}
+    assert len(valid) == 6 and max(valid.values()) > 0.9
+    assert tuned.epoch == min(epoch for epoch, value in valid.items() if value == max(valid.values()))
+    assert list(tuned.scores) == [tuned.epoch]
+    assert not [p for p in tuned.curves if p["split"] == "test"]
+    fresh = model(checkpoint)
+    fresh.load_state_dict(tuned.state)
+    assert torch.equal(predict(fresh, clips.fbank, clips.test, clips.statistics, "ce", 6), tuned.scores[tuned.epoch])
+    assert (tuned.scores[tuned.epoch].argmax(1).numpy() == clips.targets[clips.test].argmax(1)).mean() > 0.8
+
+
+def test_learning_rates(checkpoint: Path, clips: Clips, tmp_path: Path) -> None:
+    tuned = run(checkpoint, clips, tmp_path / "state.pt", lr=1e-4)
+    rates = [p["lr"] for p in tuned.curves if p["split"] == "train"]
+    assert rates == pytest.approx([1e-4, 0.85e-4, 0.85**2 * 1e-4])
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"selection": "average"}, {"warmup_steps": 40, "head": HEAD | {"dropout": 0.5}}]
+)
+def test_a_stopped_run_goes_on_bitwise(
+    checkpoint: Path, clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    whole = run(checkpoint, clips, tmp_path / "whole.pt", **changes)
+    step, calls = torch.optim.Adam.step, []
+
+    def stops(self: Any, closure: Any = None) -> Any:
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return step(self, closure)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(torch.optim.Adam, "step", stops)
+        run(checkpoint, clips, tmp_path / "state.pt", **changes)
+    continued = run(checkpoint, clips, tmp_path / "state.pt", **changes)
+    assert continued.curves == whole.curves and continued.epoch == whole.epoch
+    assert all(torch.equal(continued.state[key], whole.state[key]) for key in whole.state)
+    assert torch.equal(continued.scores[whole.epoch], whole.scores[whole.epoch])
+
+
+def test_a_frozen_backbone_stays(checkpoint: Path, clips: Clips, tmp_path: Path) -> None:
+    before = model(checkpoint).state_dict()
+    tuned = run(checkpoint, clips, tmp_path / "state.pt", train_backbone=False, head_lr=10.0)
+    for key, value in tuned.state.items():
+        assert torch.equal(value, before[key]) == key.startswith("v."), key
+
+
+def test_a_weighted_sum_learns_its_weights(checkpoint: Path, clips: Clips, tmp_path: Path) -> None:
+    tuned = run(checkpoint, clips, tmp_path / "state.pt", epochs=1, layer="weighted")
+    weights = tuned.state["layer_weights"]
+    assert len(weights) == 12 and len(weights.unique()) > 1
+    network = model(checkpoint, layer="weighted")
+    fbank = torch.randn(2, 32, 128)
+    assert network.layer_weights is not None
+    with torch.no_grad():
+        network.layer_weights.copy_(torch.tensor([0.0, 1e4] + [0.0] * 10))
+        assert torch.allclose(network.embed(fbank), model(checkpoint).embed(fbank), atol=1e-5)
+
+
+def test_the_average_of_the_last_epochs(checkpoint: Path, clips: Clips, tmp_path: Path) -> None:
+    tuned = run(checkpoint, clips, tmp_path / "state.pt", selection="average", average_from=2)
+    epochs = [run(checkpoint, clips, tmp_path / f"{n}.pt", selection="test", epochs=n).state for n in (2, 3)]
+    key = "v.blocks.0.attn.qkv.weight"
+    assert torch.allclose(tuned.state[key], (epochs[0][key] + epochs[1][key]) / 2, atol=1e-6)
+
+
+def test_the_published_rule_sees_every_epoch(checkpoint: Path, clips: Clips, tmp_path: Path) -> None:
+    tuned = run(checkpoint, clips, tmp_path / "state.pt", selection="test")
+    assert list(tuned.scores) == [1, 2, 3]
+    assert len([p for p in tuned.curves if p["split"] == "test"]) == 3
+    right, wrong = np.eye(2), 1 - np.eye(2)
+    scores = {"1": {1: right, 2: right, 3: wrong}, "2": {1: wrong, 2: right, 3: right}}
+    assert selection.choose(scores, {"1": np.eye(2, dtype=bool), "2": np.eye(2, dtype=bool)}, False) == 2
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_rows_of_the_table(multilabel: bool) -> None:
+    scores = np.array([[0.9, 0.2], [0.6, 0.7], [0.8, 0.1]])
+    targets = np.array([[True, False], [False, True], [False, True]])
+    clips = pd.DataFrame({"clip_id": ["a", "b", "c"], "label": ["x", "y", "y"]}, index=[3, 5, 8])
+    where = {"dataset": "d", "backbone": "b", "features": "finetuned", "protocol": "finetune", "fold": "1", "seed": 0}
+    where |= {"n_train": 9, "settings": {"lr": 1}}
+    rows, table = selection.tables(scores, targets, clips, ["x", "y"], multilabel, where, {"epoch": 2})
+    assert rows.columns.tolist() == SCORES and table.columns.tolist() == PREDICTIONS
+    values = dict(zip(rows["metric"], rows["value"], strict=True))
+    if multilabel:
+        assert table["predicted"].tolist() == ["x", "x;y", "x"] and set(values) == {"mAP", "auc"}
+    else:
+        assert table["predicted"].tolist() == ["x", "y", "x"]
+        assert values == {"accuracy": pytest.approx(2 / 3), "per_class_accuracy": pytest.approx(0.75)}
+
+
+def test_several_labels_need_bce(checkpoint: Path, clips: Clips, tmp_path: Path) -> None:
+    several = Clips(**(vars(clips) | {"multilabel": True}))
+    with pytest.raises(ConfigError, match="set loss: bce"):
+        check(SETTINGS, True)
+    tuned = run(checkpoint, several, tmp_path / "state.pt", loss="bce", epochs=1)
+    assert "mAP" in tuned.curves[-1] and float(tuned.scores[1].max()) <= 1
+
+
+def test_nan_and_foreign_states(checkpoint: Path, clips: Clips, tmp_path: Path) -> None:
+    state = tmp_path / "state.pt"
+    run(checkpoint, clips, state, epochs=1)
+    kept = state.read_bytes()
+    with pytest.raises(ConfigError, match=r"lr was 0\.001 and is 0\.1"):
+        run(checkpoint, clips, state, epochs=1, lr=0.1)
+    broken = Clips(**(vars(clips) | {"fbank": np.full_like(clips.fbank, np.nan)}))
+    with pytest.raises(NumericalError, match="epoch 1"):
+        run(checkpoint, broken, tmp_path / "none.pt")
+    assert state.read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"layer": "weighted", "head": {"hidden": 32, "activation": "gelu", "dropout": 0.1}}]
+)
+def test_a_checkpoint_is_used_without_its_configuration(
+    checkpoint: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    network = model(checkpoint, **changes).eval()
+    path = tmp_path / "model.safetensors"
+    metadata = {"network": describe(network, (SETTINGS | changes)["head"]), "classes": ["a", "b", "c"], "mean": -6.0}
+    publish.write_safetensors(path, network.state_dict(), metadata)
+    again, found = load_classifier(path)
+    fbank = torch.randn(2, 32, 128)
+    assert torch.equal(again(fbank), network(fbank)) and found["mean"] == -6.0
+    with pytest.raises(CheckpointError, match="not a checkpoint of this project's fine-tuning"):
+        load_classifier(checkpoint)
