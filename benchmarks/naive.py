@@ -2,8 +2,8 @@
 
 Per objective and fold its own full forward pass, with autograd to the last block's projection layer, whose
 hooks keep the layer's input and output gradient; one outer product a token, of which that of token 0 is
-kept; the projection as a dense float32 matrix, applied a batch at a time. Attention is spelled out, as in
-the timm of that time.
+kept; the projection as a dense float32 matrix, applied a batch at a time. Attention is spelled out, as it
+was in those days' libraries.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fungi_audio.backbones.ssast import SSAST
+from fungi_audio.backbones.transformer import HEAD_WIDTH
 from fungi_audio.projection import Head, Signs
 
 
@@ -20,7 +21,7 @@ class Naive:
     """Features of batches of normalised log-mels, as the published code computes them.
 
     Args:
-        backbone: float32, on its device; it is changed (attention, gradients of the target layer).
+        backbone: float32, on its device; its target layer gets a hook and a gradient.
         signs: the projection, held dense: 1.8 GB for the base model.
     """
 
@@ -28,8 +29,6 @@ class Naive:
         self.backbone = backbone
         self.device = backbone.pos_embed.device
         self.dense = signs.expand(0, signs.rows).to(self.device)
-        for block in backbone.blocks:
-            block.attn.fused_attn = False
         backbone.target.requires_grad_()
         backbone.target.register_forward_hook(self._keep)
 
@@ -39,8 +38,11 @@ class Naive:
             output.register_hook(lambda gradient: setattr(self, "delta", gradient))
 
     def forward(self, fbank: torch.Tensor) -> torch.Tensor:
-        backbone = self.backbone
-        return backbone.pool(backbone.hidden(backbone.patch_embed(fbank.to(self.device))))
+        x = self.backbone.tokens(self.backbone.patch_embed(fbank.to(self.device)))
+        for block in self.backbone.blocks:
+            x = x + block.attn.proj(_attend(block.norm1(x), block.attn.qkv))
+            x = x + block.mlp(block.norm2(x))
+        return self.backbone.pool(self.backbone.norm(x))
 
     @torch.no_grad()
     def embedding(self, fbank: torch.Tensor) -> torch.Tensor:
@@ -80,6 +82,13 @@ class Naive:
 
     def _project(self, gradients: torch.Tensor) -> torch.Tensor:
         return (self.dense @ gradients.flatten(1).T).T * len(self.dense) ** -0.5
+
+
+def _attend(x: torch.Tensor, qkv: nn.Linear) -> torch.Tensor:
+    n, tokens, width = x.shape
+    query, key, value = qkv(x).view(n, tokens, 3, -1, HEAD_WIDTH).permute(2, 0, 3, 1, 4)
+    weights = (query @ key.transpose(2, 3) * HEAD_WIDTH**-0.5).softmax(-1)
+    return (weights @ value).transpose(1, 2).reshape(n, tokens, width)
 
 
 def one_at_a_time(compute: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:

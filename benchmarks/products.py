@@ -3,7 +3,8 @@
 import torch
 import torch.nn.functional as F
 
-from fungi_audio.backbones.ssast import HEAD_WIDTH, SSAST
+from fungi_audio.backbones.ssast import SSAST
+from fungi_audio.backbones.transformer import HEAD_WIDTH
 
 
 class Products:

@@ -6,25 +6,22 @@ is smaller, with the same patch weights and an adapted position embedding (the p
 """
 
 import math
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from timm.models.vision_transformer import Block
 from torch import nn
 
 from ..errors import CheckpointError, ConfigError
 from ..randomness import generator
 from .base import Activations, Backbone
+from .transformer import HEAD_WIDTH, Block
 
 MEL = 128
 SPECIAL = 2  # cls and distillation token
 WIDTHS = {"tiny": 192, "small": 384, "base": 768}
 PATCHES = {"patch": (16, 16), "frame": (128, 2)}
 STRIDES = {(16, 16): (10, 10), (128, 2): (128, 1)}
-HEAD_WIDTH = 64
-ALL = slice(None)
 UNUSED = ("v.head.", "v.head_dist.", "cpredlayer.", "gpredlayer.", "mask_embed", "mlp_head.")
 
 
@@ -133,10 +130,8 @@ class SSAST(Backbone):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.dist_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, SPECIAL + math.prod(self.grid), width))
-        norm: Any = partial(nn.LayerNorm, eps=1e-6)
-        blocks = [Block(width, width // HEAD_WIDTH, qkv_bias=True, norm_layer=norm) for _ in range(layer % depth + 1)]
-        self.blocks: Any = nn.ModuleList(blocks)
-        self.norm = norm(width)
+        self.blocks: Any = nn.ModuleList(Block(width) for _ in range(layer % depth + 1))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
 
     @property
     def target(self) -> nn.Linear:
@@ -163,11 +158,10 @@ class SSAST(Backbone):
     def activations(self, fbank: torch.Tensor) -> Activations:
         x = self.tokens(self.patch_embed(fbank))
         for block in self.blocks[:-1]:
-            x += block.attn.proj(_attend(block.attn, block.norm1(x)))
-            x += block.mlp(block.norm2(x).to(block.mlp.fc1.weight.dtype))
+            x = block.forward_(x)
         read = slice(0, SPECIAL) if self.pooling == "cls" else slice(SPECIAL, None)
         last = self.blocks[-1]
-        return Activations(_attend(last.attn, last.norm1(x), read).float(), x[:, read].clone())
+        return Activations(last.attn.attend(last.norm1(x), read).float(), x[:, read].clone())
 
     def embedding(self, output: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         x = context + output
@@ -182,34 +176,6 @@ class SSAST(Backbone):
             block.mlp.to(dtype)
         self.blocks[-1].attn.qkv.to(dtype)
         return self
-
-
-def _attend(attention: nn.Module, x: torch.Tensor, read: slice = ALL) -> torch.Tensor:
-    """Attention before its projection, for the query tokens `read` only: `[n, len(read), width]`."""
-    n, _, width = x.shape
-    heads = attention.num_heads
-    weight, bias = attention.qkv.weight, attention.qkv.bias
-    x = x.to(weight.dtype)
-    if read == ALL:
-        query, key, value = F.linear(x, weight, bias).view(n, -1, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
-    else:
-        query = F.linear(x[:, read], weight[:width], bias[:width]).view(n, -1, heads, width // heads).transpose(1, 2)
-        rest = F.linear(x, weight[width:], bias[width:]).view(n, -1, 2, heads, width // heads)
-        key, value = rest.permute(2, 0, 3, 1, 4)
-    return _weigh(query, key, value).transpose(1, 2).reshape(n, -1, width)
-
-
-def _weigh(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Scaled dot-product attention of `[n, heads, tokens, 64]`.
-
-    torch's fused attention has no bf16 arithmetic on CPUs: there, oneDNN's products and a softmax between
-    them are half as fast again, a clip at a time so that the weights stay in the cache.
-    """
-    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(query, key, value)
-    query = query * HEAD_WIDTH**-0.5
-    clips = zip(query, key.transpose(2, 3), value, strict=True)
-    return torch.stack([(q @ k).softmax(-1) @ v for q, k, v in clips])
 
 
 def build(state: dict[str, torch.Tensor], frames: int, **options: object) -> SSAST:
@@ -227,10 +193,12 @@ def build(state: dict[str, torch.Tensor], frames: int, **options: object) -> SSA
     weights = {
         key[2:]: value.float() for key, value in state.items() if key.startswith("v.") and not key.startswith(UNUSED)
     }
-    model = SSAST(shape.width, frames, shape.patch, depth=shape.depth, **options)  # type: ignore[arg-type]
+    with torch.device("meta"):
+        model = SSAST(shape.width, frames, shape.patch, depth=shape.depth, **options)  # type: ignore[arg-type]
     weights["pos_embed"] = adapt_positions(weights["pos_embed"], shape.grid, model.grid)
     dropped = tuple(f"blocks.{i}." for i in range(len(model.blocks), shape.depth))
-    model.load_state_dict({key: value for key, value in weights.items() if not (dropped and key.startswith(dropped))})
+    model.to_empty(device="cpu")
+    model.load_state_dict({key: value for key, value in weights.items() if not key.startswith(dropped)})
     return model.requires_grad_(False).eval()
 
 
