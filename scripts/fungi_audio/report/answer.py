@@ -11,7 +11,7 @@ VERDICTS = {
     "better": "better",
     "worse": "worse",
     "noise": "inside the noise",
-    "unknown": "no interval for clips with several labels",
+    "unknown": "no interval",
 }
 
 
@@ -65,19 +65,25 @@ def sentence(pair: Pair) -> str:
     )
 
 
-def others(pair: Pair) -> str:
-    """The same comparison by the other protocols."""
+def by_protocol(pair: Pair, skip: int = 0) -> str:
+    """The same comparison by every protocol but the first `skip`, in short."""
     if everything(pair) is None:
         return ""
     lines = []
-    for protocol, words in list(pair.protocols.items())[1:]:
+    for protocol, words in list(pair.protocols.items())[skip:]:
         row = comparison(pair, protocol)
-        lines.append(f"{words} {points(row.difference)} ({interval(row) or '–'}, {VERDICTS[verdict(row)]})")
+        bounds = f"{interval(row)}, " if interval(row) else ""
+        lines.append(f"{words}: {points(row.difference)} ({bounds}{VERDICTS[verdict(row)]})")
     return "; ".join(lines)
 
 
-def overall(pairs: Sequence[Pair]) -> str:
-    """The answer of the run in one sentence."""
+def overall(pairs: Sequence[Pair], demonstration: bool) -> str:
+    """The answer of the run in one sentence; a demonstration says that it is one."""
+    text = _overall(pairs)
+    return f"Demonstration, no evidence: {text[0].lower()}{text[1:]}" if demonstration else text
+
+
+def _overall(pairs: Sequence[Pair]) -> str:
     compared = [pair for pair in pairs if everything(pair)]
     if len(pairs) == 1:
         return sentence(pairs[0])
@@ -85,8 +91,9 @@ def overall(pairs: Sequence[Pair]) -> str:
         return "This run has no embedding and gradients to compare."
     verdicts = [verdict(comparison(pair, next(iter(pair.protocols)))) for pair in compared]
     words = next(iter(compared[0].protocols.values()))
+    without = f", without an interval in {verdicts.count('unknown')}" if "unknown" in verdicts else ""
     return (
-        f"Adding the gradients to the embedding is clearly better in {verdicts.count('better')} of {len(compared)} "
-        f"pairs of dataset and backbone and clearly worse in {verdicts.count('worse')}; in the others the difference "
-        f"is inside the noise ({words})."
+        f"Of {len(compared)} pairs of dataset and backbone, adding the gradients to the embedding is better in "
+        f"{verdicts.count('better')}, worse in {verdicts.count('worse')} and inside the noise in "
+        f"{verdicts.count('noise')}{without} ({words})."
     )

@@ -8,16 +8,16 @@ import pandas as pd
 
 from .answer import interval, points, verdict
 from .results import Classes, Pair
-from .style import BASELINE, DASHES, GAIN, LOSS, SYMBOLS, Figure, axis, figure, text, wrapped
+from .style import BASELINE, DASHES, GAIN, LIGHT, LOSS, SYMBOLS, Figure, axis, figure, text, wrapped
 
-FEW_CLASSES = 12
+FEW_CLASSES, MANY_CLASSES = 12, 30
 METHODS = {"pca": "PCA", "tsne": "t-SNE"}
 
 
 def gains(pair: Pair) -> Figure:
     """Difference from the embedding with its 95 % interval, by combination; one series a protocol."""
     rows = pair.main[pair.main["difference"].notna()]
-    order = [name for name in pair.combinations if name != pair.baseline][::-1]
+    order = [name for name in pair.combinations if name != pair.baseline]
     series = []
     for number, (protocol, words) in enumerate(pair.protocols.items()):
         here = rows[rows["protocol"] == protocol].set_index("features").reindex(order).reset_index()
@@ -48,11 +48,10 @@ def gains(pair: Pair) -> Figure:
     return figure(
         series,
         alt,
-        height=130 + 26 * (1 + len(series)) * len(order),
+        height=130 + 20 * (1 + len(series)) * len(order),
         scattermode="group",
-        xaxis=axis("difference from the embedding, percentage points", zeroline=True),
-        yaxis={"type": "category"},
-        legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
+        xaxis=axis("change from the embedding, points", zeroline=True),
+        yaxis={"type": "category", "autorange": "reversed"},
     )
 
 
@@ -139,23 +138,21 @@ def confusion(found: Classes) -> Figure:
         "x": names,
         "y": names,
         "z": np.round(share, 1).tolist(),
-        "customdata": counts.tolist(),
+        "text": counts.tolist(),
         "zmin": 0,
         "zmax": 100,
-        "xgap": 1,
-        "ygap": 1,
         "colorbar": {"thickness": 10, "title": {"text": "%"}},
-        "hovertemplate": "%{y} taken for %{x}: %{customdata} clips, %{z} %<extra></extra>",
+        "hovertemplate": "%{y} taken for %{x}: %{text} clips, %{z} %<extra></extra>",
     }
     if len(names) <= FEW_CLASSES:
-        heat |= {"texttemplate": "%{customdata}"}
+        heat |= {"texttemplate": "%{text}", "xgap": 1, "ygap": 1}
     small = {"type": "category", "tickfont": {"size": 12 if len(names) <= FEW_CLASSES else 9}, "dtick": 1}
     alt = f"Confusion matrix of {counts.sum()} test clips.{worst if wrong.max() else ''}"
     return figure(
         [heat],
         alt,
-        height=max(420, 150 + 15 * len(names)),
-        xaxis=axis("predicted", tickangle=-90, showgrid=False, **small),
+        height=max(420, 130 + 12 * len(names)),
+        xaxis=axis("predicted", tickangle=-90, showgrid=False, showticklabels=len(names) <= MANY_CLASSES, **small),
         yaxis=axis("true", autorange="reversed", showgrid=False, **small),
     )
 
@@ -175,7 +172,7 @@ def per_class(found: Classes, baseline: Classes | None, what: str) -> Figure:
         values, title = score, f"{what}, %"
     else:
         values = score - pd.Series(baseline.score, index=baseline.names)[clips.index]
-        title = f"difference of {what} from the embedding, percentage points"
+        title = f"change of {what}, points"
     values = (100 * values).sort_values(kind="stable")
     bars = {
         "type": "bar",
@@ -190,9 +187,9 @@ def per_class(found: Classes, baseline: Classes | None, what: str) -> Figure:
     return figure(
         [bars],
         alt,
-        height=max(420, 150 + 15 * len(values)),
+        height=max(420, 130 + 14 * len(values)),
         xaxis=axis(title, zeroline=True),
-        yaxis={"type": "category", "dtick": 1, "tickfont": {"size": 12 if len(values) <= 30 else 10}},
+        yaxis={"type": "category", "dtick": 1, "tickfont": {"size": 12 if len(values) <= MANY_CLASSES else 10}},
     )
 
 
@@ -213,13 +210,13 @@ def clip_map(clips: pd.DataFrame, method: str) -> Figure:
                 "x": _numbers(rows[f"{method}_x"], 4),
                 "y": _numbers(rows[f"{method}_y"], 4),
                 "text": [text(clip) for clip in rows["clip_id"]],
-                "marker": {"size": 7, "symbol": SYMBOLS[number // 7 % len(SYMBOLS)], "opacity": 0.85},
+                "marker": {"size": 7, "symbol": SYMBOLS[number // len(LIGHT) % len(SYMBOLS)], "opacity": 0.85},
                 "hovertemplate": "%{text}<extra>%{fullData.name}</extra>",
             }
         )
     alt = f"{METHODS[method]} of {len(clips)} clips of {len(series)} classes."
     bare = {"showticklabels": False, "zeroline": False}
-    names = ("first component", "second component") if method == "pca" else ("t-SNE 1", "t-SNE 2")
+    names = ("first component", "second component") if method == "pca" else ("", "")
     return figure(
         series,
         alt,

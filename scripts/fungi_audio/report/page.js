@@ -55,9 +55,9 @@ const start = async () => {
     if (empty) return undefined;
     const { data, layout } = structuredClone(figure);
     layout.template = themes[dark.matches && !printing ? "dark" : "light"];
-    if (printing) layout.width = 660;
+    if (printing) layout.width = plot.closest(".two") ? 340 : 700;
     plot.setAttribute("aria-label", layout.meta.alt);
-    return Plotly.react(plot, data, layout, { responsive: true, displaylogo: false, displayModeBar: false });
+    return (printing ? Plotly.newPlot : Plotly.react)(plot, data, layout, { responsive: true, displaylogo: false, displayModeBar: false });
   };
   const plots = all(".plot");
   const drawAll = () => Promise.all(plots.map(draw));

@@ -19,11 +19,12 @@ CONFIG_NAME = "run.yaml"
 
 
 class Cell(NamedTuple):
-    """A table's cell: what is shown, what it is sorted by (empty: last), its CSS class."""
+    """A table's cell: what is shown, what it is sorted by (empty: last), its CSS class, a second line."""
 
     text: str
     value: float | str = ""
     kind: str = ""
+    more: str = ""
 
 
 def render(
@@ -62,13 +63,17 @@ def render(
         figures=packed(json.dumps(drawn, allow_nan=False, separators=(",", ":"))),
         pairs=pairs,
         several=len(pairs) > 1,
-        answer=answer.overall(pairs),
-        sentences=[{"first": answer.sentence(pair), "others": answer.others(pair)} for pair in pairs],
+        answer=answer.overall(pairs, bool(settings.warnings(config))),
+        short=[answer.by_protocol(pair, skip=0 if len(pairs) > 1 else 1) for pair in pairs],
         warnings=settings.warnings(config),
         notes=notes(scores, [], []),
         protocols=protocols.values(),
         rows=[row for pair in pairs for row in main_rows(pair, list(protocols))],
-        edges=[f"{pair.dataset}, {pair.backbone}: {name}" for pair in pairs for name in pair.at_edge],
+        edges=[
+            f"{pair.dataset} with {pair.backbone} ({len(pair.at_edge)} of {len(pair.combinations)} combinations)"
+            for pair in pairs
+            if pair.at_edge
+        ],
         every=[row for pair in pairs for row in every_row(pair)],
         facts=facts,
         times=times,
@@ -166,9 +171,7 @@ def _score(row: Any, best: float) -> Cell:
 def _difference(row: Any) -> Cell:
     if pd.isna(row.difference):
         return Cell("")
-    bounds = answer.interval(row)
-    text = answer.points(row.difference) + (f" ({bounds})" if bounds else "")
-    return Cell(text, row.difference, answer.verdict(row))
+    return Cell(answer.points(row.difference), row.difference, answer.verdict(row), answer.interval(row))
 
 
 def _number(value: float, form: str) -> Cell:

@@ -15,7 +15,7 @@ def used(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_yaml(config: dict[str, Any]) -> str:
-    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
 
 
 def digest(config: dict[str, Any]) -> str:
@@ -35,5 +35,9 @@ def warnings(config: dict[str, Any]) -> list[str]:
     run, data, backbones = config["run"], config["datasets"], config["backbones"]
     synthetic = [name for name in run["datasets"] if data[name]["layout"] == "synthetic"]
     seeded = [name for name in run["backbones"] if backbones[name]["checkpoint"].startswith("random:")]
-    text = [f"{name} is synthetic data: its numbers say nothing about real audio." for name in synthetic]
-    return text + [f"{name} has seeded random weights: it is not a trained model." for name in seeded]
+    text = []
+    if synthetic:
+        text.append(f"Synthetic data ({', '.join(synthetic)}): the numbers say nothing about real audio.")
+    if seeded:
+        text.append(f"Seeded random weights ({', '.join(seeded)}): not a trained model.")
+    return text
