@@ -6,10 +6,9 @@ cross-entropy for one label a clip, the sum of the classes' binary cross-entropi
 The whole path of penalties is solved from the largest to the smallest, each start warm. Two exact
 changes of variables make L-BFGS fast: W lies in the row space of X, so the problem is solved on X's
 principal axes (few clips: few unknowns); and there the Hessian is close to diagonal, so the unknowns are
-scaled by its inverse square root.
+scaled by the inverse square root of its estimate at the start.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -17,9 +16,7 @@ import scipy.special
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from .blocks import principal_axes
-
-logger = logging.getLogger(__name__)
+from .blocks import principal_axes, warn_once
 
 TOLERANCE = 1e-5
 ITERATIONS = 500
@@ -40,16 +37,16 @@ def path(x: np.ndarray, targets: np.ndarray, penalties: Sequence[float], multila
         float32 `[d, classes]` for each penalty, in the order given.
     """
     axes, values = principal_axes(x, np.arange(len(x)))
-    reduced = x @ axes
+    reduced = (x @ axes).astype(np.float64)
     objective = (one_vs_rest if multilabel else softmax)(reduced, targets)
     weights = np.zeros((len(values), targets.shape[1]))
     solved: dict[float, np.ndarray] = {}
     for l2 in sorted(set(penalties), reverse=True):
-        z = reduced @ weights.astype(np.float32)
+        z = reduced @ weights
         p = expit(z) if multilabel else scipy.special.softmax(z, axis=1)
-        curvature = np.mean(p * (1 - p), dtype=np.float64) * values / len(x) + l2
-        weights = _minimum(objective, l2, start=weights, scale=1 / np.sqrt(curvature)[:, None])
-        solved[l2] = axes @ weights.astype(np.float32)
+        curvature = np.outer(values, np.mean(p * (1 - p), axis=0)) / len(x) + l2
+        weights = _minimum(objective, l2, start=weights, scale=1 / np.sqrt(curvature))
+        solved[l2] = axes @ weights.astype(reduced.dtype)
     return [solved[l2] for l2 in penalties]
 
 
@@ -61,7 +58,7 @@ def _minimum(objective: Objective, l2: float, start: np.ndarray, scale: np.ndarr
     options = {"maxiter": ITERATIONS, "gtol": TOLERANCE, "ftol": 0}
     found = minimize(scaled, (start / scale).ravel(), jac=True, method="L-BFGS-B", options=options)
     if found.nit >= ITERATIONS:
-        logger.warning("linear probe with l2 = %.2g stopped after %d iterations", l2, ITERATIONS)
+        warn_once(f"linear probe: the optimum for l2 = {l2:.2g} is not reached after {ITERATIONS} iterations")
     return found.x.reshape(start.shape) * scale
 
 
@@ -69,18 +66,18 @@ def softmax(x: np.ndarray, targets: np.ndarray) -> Objective:
     """Mean softmax cross-entropy + l2/2 ||W||^2 and its gradient, as a function of W and l2.
 
     Args:
-        x: `[n, d]`, whose dtype is that of the matrix products.
+        x: float64 `[n, d]`.
         targets: bool `[n, classes]`, one True a row.
     """
     n, rows, labels = len(x), np.arange(len(x)), targets.argmax(axis=1)
 
     def objective(weights: np.ndarray, l2: float) -> tuple[float, np.ndarray]:
-        p = x @ weights.astype(x.dtype)
+        p = x @ weights
         p -= p.max(axis=1, keepdims=True)
         picked = p[rows, labels]
         np.exp(p, out=p)
         total = p.sum(axis=1, keepdims=True)
-        loss = np.mean(np.log(total[:, 0]) - picked, dtype=np.float64)
+        loss = np.mean(np.log(total[:, 0]) - picked)
         p /= total
         p[rows, labels] -= 1
         return loss + l2 / 2 * np.sum(weights**2), x.T @ p / n + l2 * weights
@@ -90,11 +87,11 @@ def softmax(x: np.ndarray, targets: np.ndarray) -> Objective:
 
 def one_vs_rest(x: np.ndarray, targets: np.ndarray) -> Objective:
     """Mean over clips of the summed binary cross-entropies + l2/2 ||W||^2; otherwise as `softmax`."""
-    n, truth = len(x), targets.astype(x.dtype)
+    n, truth = len(x), targets.astype(np.float64)
 
     def objective(weights: np.ndarray, l2: float) -> tuple[float, np.ndarray]:
-        z = x @ weights.astype(x.dtype)
-        loss = np.sum(np.logaddexp(0, z) - truth * z, dtype=np.float64) / n
+        z = x @ weights
+        loss = np.sum(np.logaddexp(0, z) - truth * z) / n
         z = expit(z) - truth
         return loss + l2 / 2 * np.sum(weights**2), x.T @ z / n + l2 * weights
 

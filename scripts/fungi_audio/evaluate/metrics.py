@@ -1,30 +1,47 @@
-"""Scores of predictions against the truth."""
+"""Scores of votes against the truth: votes float `[n, classes]`, targets bool `[n, classes]`."""
+
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
+Metrics = Mapping[str, Callable[[np.ndarray, np.ndarray], float]]
 
-def single_label(votes: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """Accuracy, and its mean over the classes that occur.
 
-    Args:
-        votes: float `[n, classes]`; the first maximum of a row is the prediction.
-        targets: bool `[n, classes]`, one True a row.
-    """
-    hit = targets[np.arange(len(votes)), votes.argmax(axis=1)]
+def accuracy(votes: np.ndarray, targets: np.ndarray) -> float:
+    """Share of the rows whose first maximum is the class."""
+    return float(_hits(votes, targets).mean())
+
+
+def per_class_accuracy(votes: np.ndarray, targets: np.ndarray) -> float:
+    """Mean of the classes' own accuracies, over the classes that occur."""
     clips = targets.sum(axis=0)
-    of_class = (targets & hit[:, None]).sum(axis=0)[clips > 0] / clips[clips > 0]
-    return {"accuracy": float(hit.mean()), "per_class_accuracy": float(of_class.mean())}
+    right = (targets & _hits(votes, targets)[:, None]).sum(axis=0)
+    return float(np.mean(right[clips > 0] / clips[clips > 0]))
 
 
-def multi_label(votes: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """Mean average precision and area under the ROC curve, over the classes that some clips have and some lack."""
-    from sklearn.metrics import average_precision_score, roc_auc_score  # slow to import, seldom needed
+def mean_average_precision(votes: np.ndarray, targets: np.ndarray) -> float:
+    """Mean over classes of the average precision; only classes that some rows have and some lack count."""
+    from sklearn.metrics import average_precision_score  # slow to import, seldom needed
 
-    kept = targets.any(axis=0) & ~targets.all(axis=0)
-    if not kept.any():
-        return {"mAP": float("nan"), "auc": float("nan")}
-    truth, votes = targets[:, kept], votes[:, kept]
-    return {
-        "mAP": float(average_precision_score(truth, votes, average="macro")),
-        "auc": float(roc_auc_score(truth, votes, average="macro")),
-    }
+    kept = _graded(targets)
+    return float(average_precision_score(targets[:, kept], votes[:, kept])) if kept.any() else float("nan")
+
+
+def macro_auc(votes: np.ndarray, targets: np.ndarray) -> float:
+    """Mean over the same classes of the area under the ROC curve."""
+    from sklearn.metrics import roc_auc_score
+
+    kept = _graded(targets)
+    return float(roc_auc_score(targets[:, kept], votes[:, kept])) if kept.any() else float("nan")
+
+
+SINGLE_LABEL: Metrics = {"accuracy": accuracy, "per_class_accuracy": per_class_accuracy}
+MULTI_LABEL: Metrics = {"mAP": mean_average_precision, "auc": macro_auc}
+
+
+def _hits(votes: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    return targets[np.arange(len(votes)), votes.argmax(axis=1)]
+
+
+def _graded(targets: np.ndarray) -> np.ndarray:
+    return np.logical_and(targets.any(axis=0), ~targets.all(axis=0))

@@ -1,7 +1,7 @@
 """Every protocol on one combination of features and one fold."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from ..seeds import named_seed
 from . import knn, linear
 from .blocks import pca, warn_once
 from .few_shot import draw
-from .metrics import multi_label, single_label
+from .metrics import MULTI_LABEL, SINGLE_LABEL, Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +63,9 @@ class Task:
     name: tuple[str, str]
 
     @property
-    def metrics(self) -> Callable[[np.ndarray, np.ndarray], dict[str, float]]:
-        return multi_label if self.multilabel else single_label
+    def metrics(self) -> Metrics:
+        """The first one chooses the penalty."""
+        return MULTI_LABEL if self.multilabel else SINGLE_LABEL
 
     def reduced(self, rows: np.ndarray) -> np.ndarray:
         """`x` on the principal components of some rows."""
@@ -145,9 +146,9 @@ def _best_penalty(task: Task, x: np.ndarray, fit: np.ndarray, valid: np.ndarray,
     """Index of the penalty with the best score on `valid`; of several equally good ones the middle one."""
     scores = np.zeros(len(penalties))
     if len(valid):
-        metric = "mAP" if task.multilabel else "accuracy"
+        score = next(iter(task.metrics.values()))
         weights = linear.path(x[fit], task.targets[fit], penalties, task.multilabel)
-        scores = np.nan_to_num([task.metrics(x[valid] @ w, task.targets[valid])[metric] for w in weights])
+        scores = np.nan_to_num([score(x[valid] @ w, task.targets[valid]) for w in weights])
     else:
         warn_once(f"linear probe: no clip to validate on ({len(fit)} training clips), the middle penalty is taken")
     equally_good = np.flatnonzero(scores == scores.max())

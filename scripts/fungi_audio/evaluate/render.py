@@ -42,7 +42,7 @@ def notes(scores: pd.DataFrame, synthetic: Sequence[str], seeded: Sequence[str])
         settings |= json.loads(row)
     for name, values in settings.items():
         if values:
-            text.append(f"{name}: " + ", ".join(f"{key} {value}" for key, value in values.items()) + ".")
+            text.append(f"feature {name}: " + ", ".join(f"{key} {value}" for key, value in values.items()) + ".")
     return text
 
 
@@ -122,7 +122,8 @@ def markdown(
                 wide = grid(table[kept]).map(_plain)
                 lines += [f"### {heading}", "", *_table(["features", *wide.columns], wide.reset_index().to_numpy())]
         cost = costs[(costs["dataset"] == dataset) & (costs["backbone"] == backbone)]
-        lines += ["### Cost of extraction", "", *_table(COST_HEAD, [_cost(row) for row in cost.itertuples()])]
+        if len(cost):
+            lines += ["### Cost of extraction", "", *_table(COST_HEAD, [_cost(row) for row in cost.itertuples()])]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -98,9 +98,9 @@ def _tables(
     scores, runs, predicted = [], [], []
     for outcome in outcomes(task):
         run = _run(outcome)
-        for metric, value in task.metrics(outcome.votes, task.targets[test]).items():
-            sizes = {"n_train": outcome.n_train, "n_test": len(test)}
-            scores.append({**where, **run, "fold": fold, "metric": metric, "value": value, **sizes})
+        row = {**where, **run, "fold": fold, "n_train": outcome.n_train, "n_test": len(test)}
+        for name, metric in task.metrics.items():
+            scores.append({**row, "metric": name, "value": metric(outcome.votes, task.targets[test])})
         runs.append(run)
         predicted.append(_names(outcome.votes, classes, task.multilabel))
     columns: dict[str, Any] = {

@@ -1,0 +1,189 @@
+"""The results tables: means, comparisons, cost, and what people read."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fungi_audio import features
+from fungi_audio.evaluate import cost_table, render, scores, table
+from fungi_audio.evaluate.statistics import bootstrap, mcnemar
+
+FEATURES = ("embedding", "simclr")
+NAMES = ("embedding", "simclr", "embedding+simclr")
+SETTINGS: dict[str, Any] = {
+    "pca": None,
+    "knn": {"k": [5, 20], "votes": ["uniform"], "temperature": 0.07},
+    "linear": {"l2": {"values": 10, "from": -8, "to": 0}},
+    "few_shot": {"shots": [2], "draws": 3},
+}
+SIMCLR = {"loss": "corrected", "temperature": 0.07, "views": 4}
+
+
+class Run:
+    """Scores, predictions and features of a small run, on disk as the rules leave them."""
+
+    def __init__(self, folder: Path, multilabel: bool = False) -> None:
+        rng = np.random.default_rng(0)
+        target = np.arange(90) % 5
+        self.parts = {}
+        for name, settings in zip(FEATURES, [{}, SIMCLR], strict=True):
+            x = 0.6 * rng.normal(size=(5, 16))[target] + rng.normal(size=(90, 16))
+            clips = [f"clip-{i:02d}.wav" for i in range(90)]
+            metadata = {"dataset": "my_data", "backbone": "tiny", "feature": name, "settings": settings}
+            labels = [f"c{t};c{(t + 1) % 5}" if multilabel and i % 3 else f"c{t}" for i, t in enumerate(target)]
+            self.parts[name] = [str(folder / f"{name}.parquet")]
+            fold = (1 + np.arange(90) // 5 % 3).tolist()
+            features.write(self.parts[name][0], clips, labels, fold, [None] * 90, x, metadata)
+        self.scores, self.predictions = [], []
+        for name in NAMES:
+            for fold in "123":
+                parts = {part: self.parts[part] for part in name.split("+")}
+                paths = str(folder / f"{name}-{fold}.csv"), str(folder / f"{name}-{fold}.predictions.parquet")
+                scores.write(*scores.evaluate(parts, fold, SETTINGS, 42, multilabel), *paths)
+                self.scores.append(paths[0])
+                self.predictions.append(paths[1])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def several_labels(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(tmp_path_factory.mktemp("several"), multilabel=True)
+
+
+def no_costs() -> pd.DataFrame:
+    return pd.DataFrame(columns=["dataset", "backbone", "features", *cost_table.COST])
+
+
+def test_means_and_deviations_over_folds_and_draws() -> None:
+    same = {"dataset": "d", "backbone": "b", "features": "kl", "metric": "accuracy", "settings": "{}"}
+    knn = {**same, "protocol": "knn", "shots": 0, "seed": 0, "chosen": '{"k": 20}'}
+    few = {**same, "protocol": "linear", "shots": 5}
+    rows = [{**knn, "fold": "1", "value": 0.5}, {**knn, "fold": "2", "value": 0.7}]
+    for fold, seed, value in [("1", 0, 0.1), ("1", 1, 0.3), ("2", 0, 0.5), ("2", 1, 0.9)]:
+        rows.append({**few, "fold": fold, "seed": seed, "value": value, "chosen": json.dumps({"l2": value})})
+    found = table.summary(pd.DataFrame(rows)).set_index("protocol")
+    assert found.loc["knn", ["shots", "k"]].tolist() == [0, 20]
+    assert found.loc["knn", "mean"] == pytest.approx(0.6)
+    assert found.loc["knn", "std"] == pytest.approx(np.std([0.5, 0.7], ddof=1))
+    assert np.isnan(found.loc["knn", "std_draws"])
+    assert found.loc["linear", ["shots", "k"]].tolist() == [5, 0]
+    assert found.loc["linear", "mean"] == pytest.approx(0.45)
+    assert found.loc["linear", "std"] == pytest.approx(np.std([0.2, 0.7], ddof=1))
+    assert found.loc["linear", "std_draws"] == pytest.approx(np.std([0.3, 0.6], ddof=1))
+
+
+def test_comparisons_with_the_embedding(run: Run) -> None:
+    long = table.collect(run.scores)
+    found = table.comparisons(long, run.predictions, "embedding", seed=42)
+    assert found.columns.tolist() == table.COMPARISONS
+    assert set(found["features"]) == {"simclr", "embedding+simclr"}
+    assert len(found) == 2 * (2 + 1 + 1 + 1), "k = 5, 20, linear; 2 shots: k = 5, linear (k = 20 needs more clips)"
+    row = found.set_index(["features", *table.SETTING]).loc[("embedding+simclr", "knn", 0, 5)]
+    differences = []
+    for fold in range(3):
+        right = []
+        for first in (6, 0):
+            predictions = pd.read_parquet(run.predictions[first + fold])
+            chosen = predictions[(predictions["chosen"] == '{"k": 5}') & (predictions["shots"] == 0)]
+            right.append(chosen["true"].astype(str).to_numpy() == chosen["predicted"].astype(str).to_numpy())
+        differences.append(right[0].astype(float) - right[1])
+    value, low, high = bootstrap(differences, seed=0)
+    assert row["difference"] == pytest.approx(value)
+    assert (row["low"], row["high"]) == pytest.approx((low, high), abs=0.012)
+    assert row["mcnemar_p"] == pytest.approx(mcnemar(differences))
+    assert row["n_clips"] == 90
+    few_shot = found[found["shots"] == 2]
+    assert few_shot["low"].notna().all() and few_shot["mcnemar_p"].isna().all()
+    assert (found["low"] <= found["difference"]).all() and (found["difference"] <= found["high"]).all()
+    again = table.comparisons(long, run.predictions, "embedding", seed=42)
+    pd.testing.assert_frame_equal(found, again)
+
+
+def test_without_an_embedding_there_is_nothing_to_compare(run: Run) -> None:
+    found = table.comparisons(table.collect(run.scores), run.predictions, None, seed=42)
+    assert found.empty and found.columns.tolist() == table.COMPARISONS
+
+
+def test_markdown(run: Run) -> None:
+    long = table.collect(run.scores)
+    compared = table.comparisons(long, run.predictions, "embedding", seed=42)
+    captions = render.notes(long, synthetic=["my_data"], seeded=["tiny"])
+    text = render.markdown(long, compared, no_costs(), captions, "embedding")
+    assert "my_data: synthetic data" in text and "tiny: seeded random weights" in text
+    assert "simclr: loss corrected, temperature 0.07, views 4" in text
+    headings = re.findall(r"^#+ .*", text, re.MULTILINE)
+    assert headings == [
+        "# Results", "## my_data, tiny", "### k-NN, k = 20", "### linear probe", "### Other numbers of neighbours",
+        "### Few-shot",
+    ]  # fmt: skip
+    means = table.summary(long).set_index(["features", *table.SETTING, "metric"])
+    row = means.loc[("embedding+simclr", "linear", 0, 0, "accuracy")]
+    section = text.split("### linear probe")[1].split("###")[0]
+    (line,) = [line for line in section.splitlines() if line.startswith("| embedding+simclr |")]
+    assert f"{100 * row['mean']:.1f}" in line and f"± {100 * row['std']:.1f}" in line
+    assert section.count("**") >= 2, "the best is bold"
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({line.count("|") for line in block.splitlines()}) == 1, "every row has every column"
+
+
+def test_latex(run: Run) -> None:
+    long = table.collect(run.scores)
+    text = render.latex(long, render.notes(long, ["my_data"], []))
+    assert r"my\_data, tiny: accuracy. In \%" in text
+    assert text.count(r"\toprule") == text.count(r"\midrule") == text.count(r"\bottomrule") == 1
+    assert text.count(r"\begin{") == text.count(r"\end{")
+    assert text.count("{") == text.count("}")
+    columns = len(re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1])  # type: ignore[index]
+    body = text.split(r"\toprule")[1].split(r"\bottomrule")[0]
+    assert {line.count("&") for line in body.splitlines() if "&" in line} == {columns - 1}
+    assert re.search(r"\$\\mathbf\{\d+\.\d\} \\pm \d+\.\d\$", body)
+    assert body.count("k = 20 ") == 1 and "k = 5 " not in body, "the other k are in the long table"
+
+
+def test_several_labels(several_labels: Run) -> None:
+    run = several_labels
+    long = table.collect(run.scores)
+    assert table.main_metric(long) == {"my_data": "mAP"}
+    compared = table.comparisons(long, run.predictions, "embedding", seed=42)
+    assert set(compared["metric"]) == {"mAP"} and compared["difference"].notna().all() and compared["low"].isna().all()
+    text = render.markdown(long, compared, no_costs(), [], "embedding")
+    assert "| features | mAP | difference |" in text and "nan" not in text
+
+
+def test_extraction_cost(run: Run, tmp_path: Path) -> None:
+    def benchmark(name: str, seconds: float, memory: float) -> str:
+        path = tmp_path / f"{name}.tsv"
+        path.write_text(f"s\th:m:s\tmax_rss\tmax_vms\n{seconds}\t0:00:01\t{memory}\t-\n")
+        return str(path)
+
+    clean, views = benchmark("clean", 6, 900), benchmark("views", 20, 1500)
+    jobs = {
+        ("my_data", "tiny", "embedding"): cost_table.Jobs([clean, benchmark("e", 1, 500)], run.parts["embedding"]),
+        ("my_data", "tiny", "simclr"): cost_table.Jobs([clean, views, benchmark("s", 3, "-")], run.parts["simclr"]),
+    }
+    found = cost_table.cost_table(jobs, NAMES).set_index("features")
+    assert found.loc["embedding", "seconds_per_clip"] == pytest.approx(7 / 90)
+    assert found.loc["embedding+simclr", "clips_per_second"] == pytest.approx(90 / 30), "the clean pass counts once"
+    assert found.loc["embedding+simclr", "peak_mb"] == 1500
+    size = sum(Path(part).stat().st_size for parts in run.parts.values() for part in parts)
+    assert found.loc["embedding+simclr", "feature_bytes"] == size
+    long = table.collect(run.scores)
+    text = render.markdown(long, no_comparisons(), found.reset_index(), [], None)
+    assert "| embedding+simclr | 3.0 | 0.333 | 1500 |" in text
+    Path(views).unlink()
+    found = cost_table.cost_table(jobs, NAMES).set_index("features")
+    assert np.isnan(found.loc["simclr", "clips_per_second"]) and found.loc["simclr", "feature_bytes"] > 0
+    assert "nan" not in render.markdown(long, no_comparisons(), found.reset_index(), [], None)
+
+
+def no_comparisons() -> pd.DataFrame:
+    return pd.DataFrame(columns=table.COMPARISONS)
