@@ -1,6 +1,7 @@
 # What the stages share: definitions by name, where files lie, shards and folds.
 from fungi_audio.provenance import code_digest
 from fungi_audio.presets import PRESETS
+from fungi_audio.registry import REGISTRY
 
 
 wildcard_constraints:
@@ -25,6 +26,10 @@ def backbone(wildcards):
 
 def feature(wildcards):
     return config["features"][wildcards.feature]
+
+
+def family_module(wildcards):
+    return REGISTRY["family"][backbone(wildcards)["family"]]
 
 
 def is_url(source):

@@ -55,7 +55,9 @@ rule encode:
         seed=config["seed"],
         device=config["device"],
         precision=config["precision"],
-        code=code_digest("encode", "activations", "backbones.ssast"),
+        code=lambda wildcards: code_digest(
+            "encode", "activations", family_module(wildcards)
+        ),
     script:
         "../scripts/encode.py"
 
@@ -97,7 +99,7 @@ rule comparison:
         seed=config["seed"],
         device=config["device"],
         precision=config["precision"],
-        code=code_digest("encode", "backbones.ssast"),
+        code=lambda wildcards: code_digest("encode", family_module(wildcards)),
     script:
         "../scripts/comparison.py"
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fungi_audio.archives import caseless, unpack
-from fungi_audio.datasets import LAYOUTS, csv
+from fungi_audio.datasets import csv
 from fungi_audio.datasets.index import index, wav_names
 from fungi_audio.datasets.source import Source, locate
 from fungi_audio.datasets.speech_commands import WORDS
@@ -457,8 +457,3 @@ def test_real_archives(shared: Path, tmp_path: Path, script: str, option: str, l
     else:
         assert tables.classes["display_name"].tolist()[:3] == ["five", "zero", "two"]
         assert tables.clips["split"].value_counts().to_dict() == {"train": 40, "valid": 10, "test": 10}
-
-
-def test_every_layout_of_the_schema_is_there() -> None:
-    schema = (Path(__file__).parent.parent / "schemas" / "config.schema.yaml").read_text()
-    assert f"enum: [{', '.join(LAYOUTS)}]" in schema

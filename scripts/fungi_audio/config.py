@@ -10,6 +10,7 @@ import jsonschema
 import yaml
 
 from .errors import ConfigError
+from .registry import REGISTRY
 
 
 def load(config: dict[str, Any], root: Path) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def check(config: dict[str, Any], schema: str | Path) -> dict[str, Any]:
     """
     config = copy.deepcopy(config)
     rules = yaml.safe_load(Path(schema).read_text(encoding="utf-8"))
-    validator = _with_defaults(jsonschema.Draft202012Validator)(rules)
+    validator = _extended(jsonschema.Draft202012Validator)(rules)
     errors = sorted(
         validator.iter_errors(config), key=lambda error: (len(error.absolute_path), str(error.absolute_path))
     )
@@ -60,8 +61,8 @@ def _references(config: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield from ((f"pretrain.{key}.datasets", "datasets", name) for name in definition["datasets"])
 
 
-def _with_defaults(validator: Any) -> Any:
-    """A validator that fills in `default:` of missing properties as it descends."""
+def _extended(validator: Any) -> Any:
+    """A validator that fills in `default:` of missing properties as it descends, and knows `registered:` names."""
     check_properties = validator.VALIDATORS["properties"]
 
     def properties(self: Any, schemas: dict[str, Any], instance: Any, schema: dict[str, Any]) -> Any:
@@ -71,7 +72,11 @@ def _with_defaults(validator: Any) -> Any:
                     instance.setdefault(key, copy.deepcopy(rule["default"]))
         yield from check_properties(self, schemas, instance, schema)
 
-    return jsonschema.validators.extend(validator, {"properties": properties})
+    def registered(self: Any, kind: str, instance: Any, schema: dict[str, Any]) -> Any:
+        if instance not in list(REGISTRY[kind]):
+            yield jsonschema.ValidationError(f"no such {kind}")
+
+    return jsonschema.validators.extend(validator, {"properties": properties, "registered": registered})
 
 
 def _explain(error: jsonschema.ValidationError) -> str:
@@ -93,6 +98,8 @@ def _expected(error: jsonschema.ValidationError) -> str:
     match error.validator:
         case "enum":
             return "allowed: " + ", ".join(map(str, rule))
+        case "registered":
+            return f"allowed: {', '.join(REGISTRY[rule])}{_suggest(error.instance, REGISTRY[rule])}"
         case "type":
             return "expected " + " or ".join([rule] if isinstance(rule, str) else rule)
         case "minimum" | "exclusiveMinimum":

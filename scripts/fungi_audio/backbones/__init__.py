@@ -1,15 +1,13 @@
-"""Backbone families by name. A new family is one file with `build` and one line here."""
+"""Backbone families by name; each module has `build`."""
 
-from importlib import import_module
 from pathlib import Path
 
+from .. import registry
 from ..errors import CheckpointError
 from .base import Activations, Backbone
 from .checkpoints import load
 
-FAMILIES = {"ssast": "ssast"}
-
-__all__ = ["FAMILIES", "Activations", "Backbone", "load_backbone"]
+__all__ = ["Activations", "Backbone", "load_backbone"]
 
 
 def load_backbone(checkpoint: str | Path, frames: int, family: str = "ssast", **options: object) -> Backbone:
@@ -18,13 +16,14 @@ def load_backbone(checkpoint: str | Path, frames: int, family: str = "ssast", **
     Args:
         checkpoint: a `.pth` or `.safetensors` file.
         frames: input length (10 ms each for SSAST).
-        family: one of `FAMILIES`.
+        family: a registered family.
         options: the family's own, e.g. `pooling`, `layer`, `stride`, `gradient_tokens`.
 
     Raises:
         CheckpointError: the file cannot be loaded safely or does not fit the family.
+        ConfigError: no such family, or options that contradict each other.
     """
-    module = import_module(f".{FAMILIES[family]}", __name__)
+    module = registry.module("family", family)
     try:
         return module.build(load(checkpoint), frames, **options)
     except CheckpointError as error:

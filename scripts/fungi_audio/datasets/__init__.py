@@ -1,15 +1,19 @@
 """Layouts of datasets: each reads its metadata into one `Listing`; `index` makes the clip table of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import csv, esc50, speech_commands
+from .. import registry
 from .layout import Listing
 
-LAYOUTS: dict[str, Callable[[Path, Mapping[str, Any]], Listing]] = {
-    "esc50": esc50.read,
-    "speech_commands": speech_commands.read,
-    "csv": csv.read,
-    "synthetic": csv.read,
-}
+
+def read_listing(folder: Path, layout: str, options: Mapping[str, Any]) -> Listing:
+    """What a dataset's metadata says, by the layout's own `read(folder, options)`.
+
+    Raises:
+        ConfigError: no such layout.
+        DataError: the folder is not in this layout.
+    """
+    listing: Listing = registry.module("layout", layout).read(folder, options)
+    return listing

@@ -13,7 +13,7 @@ from ..archives import MAX_NAME, caseless
 from ..errors import DataError
 from ..files import whole
 from ..parallel import for_each
-from . import LAYOUTS
+from . import read_listing
 from .check import Finding, check
 from .layout import Clip, Label, Listing
 
@@ -43,7 +43,7 @@ def index(folder: str | Path, layout: str, options: Mapping[str, Any], skip: boo
 
     Args:
         folder: the unpacked archive or a folder of the user.
-        layout: a key of `LAYOUTS`.
+        layout: a registered layout.
         options: what the layout's reader takes (`metadata`, `columns`, `multilabel`).
         skip: leave out clips that cannot be used instead of raising.
         threads: files decoded at a time.
@@ -52,7 +52,7 @@ def index(folder: str | Path, layout: str, options: Mapping[str, Any], skip: boo
         DataError: the folder is not in this layout, or (all listed) clips cannot be used.
     """
     folder = Path(folder)
-    listing = LAYOUTS[layout](folder, options)
+    listing = read_listing(folder, layout, options)
     clips = sorted(listing.clips, key=lambda clip: clip.clip_id)
     findings = _check_all(folder, clips, threads)
     bad = [(clip, finding.problem) for clip, finding in zip(clips, findings, strict=True) if finding.problem]

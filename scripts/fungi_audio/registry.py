@@ -1,0 +1,41 @@
+"""The names that a configuration chooses from, and the module behind each.
+
+A new dataset layout, backbone family or objective is one new file and one line here. The schema refers to
+these tables (`registered: layout`), so that a name is known before a job starts; a module loads on first use.
+"""
+
+from importlib import import_module
+from types import ModuleType
+
+from .errors import ConfigError
+
+REGISTRY = {
+    "layout": {
+        "esc50": "datasets.esc50",
+        "speech_commands": "datasets.speech_commands",
+        "csv": "datasets.csv",
+        "synthetic": "datasets.csv",  # the synthesiser writes this layout
+    },
+    "family": {
+        "ssast": "backbones.ssast",
+    },
+    "objective": {
+        "embedding": "objectives.embedding",
+        "kl": "objectives.kl",
+        "simclr": "objectives.simclr",
+    },
+}
+
+
+def module(kind: str, name: str) -> ModuleType:
+    """The module behind a registered name.
+
+    Args:
+        kind: layout, family or objective.
+
+    Raises:
+        ConfigError: no such name.
+    """
+    if name not in REGISTRY[kind]:
+        raise ConfigError(f"there is no {kind} {name!r}; allowed: {', '.join(REGISTRY[kind])}")
+    return import_module(f".{REGISTRY[kind][name]}", __package__)
