@@ -46,7 +46,7 @@ def path(x: np.ndarray, targets: np.ndarray, penalties: Sequence[float], multila
         p = expit(z) if multilabel else scipy.special.softmax(z, axis=1)
         curvature = np.outer(values, np.mean(p * (1 - p), axis=0)) / len(x) + l2
         weights = _minimum(objective, l2, start=weights, scale=1 / np.sqrt(curvature))
-        solved[l2] = axes @ weights.astype(reduced.dtype)
+        solved[l2] = axes @ weights.astype(np.float32)
     return [solved[l2] for l2 in penalties]
 
 
