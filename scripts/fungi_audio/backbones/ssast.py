@@ -191,14 +191,16 @@ def build(state: dict[str, torch.Tensor], frames: int, **options: object) -> SSA
     """
     shape = describe(state)
     weights = {
-        key[2:]: value.float() for key, value in state.items() if key.startswith("v.") and not key.startswith(UNUSED)
+        key[2:]: value.to(torch.float32, copy=True)
+        for key, value in state.items()
+        if key.startswith("v.") and not key.startswith(UNUSED)
     }
     with torch.device("meta"):
         model = SSAST(shape.width, frames, shape.patch, depth=shape.depth, **options)  # type: ignore[arg-type]
     weights["pos_embed"] = adapt_positions(weights["pos_embed"], shape.grid, model.grid)
     dropped = tuple(f"blocks.{i}." for i in range(len(model.blocks), shape.depth))
-    model.to_empty(device="cpu")
-    model.load_state_dict({key: value for key, value in weights.items() if not key.startswith(dropped)})
+    kept = {key: value for key, value in weights.items() if not key.startswith(dropped)}
+    model.load_state_dict(kept, assign=True)
     return model.requires_grad_(False).eval()
 
 
