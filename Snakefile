@@ -28,6 +28,7 @@ include: "rules/fbank.smk"
 include: "rules/pretrain.smk"
 include: "rules/backbone.smk"
 include: "rules/extract.smk"
+include: "rules/finetune.smk"
 include: "rules/evaluate.smk"
 
 

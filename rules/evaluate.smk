@@ -61,14 +61,15 @@ rule evaluate:
 
 
 def evaluations(suffix):
-    """One file for every dataset, backbone, combination and fold of the run."""
-    return [
+    """One file for every dataset, backbone, combination and fold of the run, then those of fine-tuned models."""
+    frozen = [
         f"results/evaluation/{name}/{backbone}/{combination}/{fold}.{suffix}"
         for name, backbone, combination in product(
             config["run"]["datasets"], config["run"]["backbones"], COMBINATIONS
         )
         for fold in folds(name)
     ]
+    return frozen + finetuned(suffix)
 
 
 def extraction(name, backbone, feature):

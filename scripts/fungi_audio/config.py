@@ -59,6 +59,9 @@ def _references(config: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
             yield f"backbones.{key}.checkpoint", "pretrain", definition["checkpoint"].removeprefix("pretrain:")
     for key, definition in config["pretrain"].items():
         yield from ((f"pretrain.{key}.datasets", "datasets", name) for name in definition["datasets"])
+    for key, definition in config["finetune"].items():
+        yield f"finetune.{key}.dataset", "datasets", definition["dataset"]
+        yield f"finetune.{key}.backbone", "backbones", definition["backbone"]
 
 
 def _extended(validator: Any) -> Any:

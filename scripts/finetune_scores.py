@@ -1,0 +1,35 @@
+"""Scores and predictions of a fine-tuned backbone on one fold, of the epoch that its selection rule takes."""
+
+import pandas as pd
+from safetensors.numpy import load_file
+
+from fungi_audio.datasets import folds
+from fungi_audio.evaluate.scores import write
+from fungi_audio.training import selection
+from fungi_audio.training.classifier import load_classifier
+from fungi_audio.training.labelled import label_matrix
+from joblog import job
+
+params, wildcards = snakemake.params, snakemake.wildcards
+
+with job(snakemake):
+    _, metadata = load_classifier(snakemake.input.model)
+    settings, multilabel = metadata["settings"], metadata["multilabel"]
+    table = pd.read_parquet(snakemake.input.clips)
+    test = {fold: folds.split(table, fold).test for fold in params.folds}
+    targets = {f: label_matrix(table["label"].iloc[rows], metadata["classes"], multilabel) for f, rows in test.items()}
+    scores = {
+        fold: {int(epoch): values for epoch, values in load_file(path).items()}
+        for fold, path in zip(params.folds, snakemake.input.scores, strict=True)
+    }
+    by_test = settings["selection"] == "test"
+    epoch = selection.choose(scores, targets, multilabel) if by_test else metadata["epoch"]
+    chosen = {"selection": selection.RULES[settings["selection"]], "epoch": epoch}
+    where = {"dataset": wildcards.dataset, "backbone": wildcards.backbone}
+    where |= {"features": f"finetune-{wildcards.tuning}", "protocol": "finetune", "fold": wildcards.fold, "seed": 0, "n_train": metadata["n_train"]}
+    where["settings"] = {where["features"]: settings}
+    own = wildcards.fold
+    clips = table.iloc[test[own]]
+    names = metadata["classes"]
+    tables = selection.tables(scores[own][epoch], targets[own], clips, names, multilabel, where, chosen)
+    write(*tables, snakemake.output.scores, snakemake.output.predictions)
