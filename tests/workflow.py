@@ -51,7 +51,7 @@ class Workflow:
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """Jobs a run would do now, by rule, from the table of the dry run."""
-        output = self.run("--dry-run", "--quiet", "reason", *arguments)
+        output = self.run(*arguments, "--dry-run", "--quiet", "reason")
         table = re.search(r"^job\s+count\n-+\s+-+\n(.*?)\n\n", output, re.MULTILINE | re.DOTALL)
         if table is None:
             return {}

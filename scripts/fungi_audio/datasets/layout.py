@@ -43,7 +43,8 @@ def find_root(folder: Path, marker: str, layout: str) -> Path:
     roots = [candidate for candidate in candidates if (candidate / marker).is_file()]
     if len(roots) == 1 or roots[:1] == [folder]:
         return roots[0]
-    found = ", ".join(sorted(child.name for child in folder.iterdir())[:10]) or "nothing"
+    names = sorted(child.name for child in folder.iterdir() if not child.name.startswith("."))
+    found = ", ".join(names[:10]) or "nothing"
     reason = f"{marker} in more than one folder" if roots else f"no {marker}"
     raise DataError(
         f"{folder} is not in the layout {layout}: {reason}. It holds: {found}. Correct `layout:` or `source:`"

@@ -1,0 +1,147 @@
+"""The rules from an archive to datafiles, run by Snakemake: what a change redoes, what a mistake says."""
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from tests.test_download import Server, server  # noqa: F401
+from tests.workflow import Workflow
+
+TARGETS = [
+    "results/tiny/audio_root.txt",
+    *(f"results/tiny/datafiles/{fold}_{part}.json" for fold in (1, 2) for part in ("train", "eval")),
+]
+
+
+def archive_of(path: Path, clips: dict[str, bytes]) -> Path:
+    """An archive in ESC-50's layout."""
+    lines = ["filename,fold,target,category"]
+    with zipfile.ZipFile(path, "w") as packed:
+        for name, content in clips.items():
+            fold, target = name.removesuffix(".wav").split("-")
+            lines.append(f"{name},{fold},{target},{'dog' if target == '0' else 'rooster'}")
+            packed.writestr(f"ESC-50-master/audio/{name}", content)
+        packed.writestr("ESC-50-master/meta/esc50.csv", "\n".join(lines))
+    return path
+
+
+def clip(seed: int) -> bytes:
+    content = io.BytesIO()
+    soundfile.write(content, np.random.default_rng(seed).uniform(-0.5, 0.5, 4410), 44_100, format="WAV")
+    return content.getvalue()
+
+
+CLIPS = {f"{fold}-{target}.wav": clip(fold + target) for fold in (1, 2, 3) for target in (0, 1)}
+
+
+def project(folder: Path, source: str, change: Callable[[dict[str, Any]], object] = lambda config: None) -> Workflow:
+    config: dict[str, Any] = {
+        "run": {"datasets": ["tiny"], "backbones": ["demo-tiny"], "features": ["embedding"]},
+        "datasets": {"tiny": {"layout": "esc50", "source": source, "folds": [1, 2], "target_length": 16}},
+    }
+    change(config)
+    return Workflow(folder, config)
+
+
+def tiny(config: dict[str, Any]) -> dict[str, Any]:
+    return config["datasets"]["tiny"]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return archive_of(tmp_path_factory.mktemp("archive") / "ESC 50.zip", CLIPS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> Path:
+    """A finished run on a local archive."""
+    workflow = project(tmp_path_factory.mktemp("finished"), str(archive))
+    workflow.run(*TARGETS)
+    return workflow.folder
+
+
+def test_from_an_archive_to_datafiles(folder: Path, archive: Path) -> None:
+    clips = pd.read_parquet(folder / "results/tiny/clips.parquet")
+    assert clips["clip_id"].tolist() == sorted(CLIPS)
+    assert (folder / "results/tiny/audio_root.txt").read_text() == "resources/audio/tiny\n"
+    assert all(soundfile.info(folder / "resources/audio/tiny" / wav).samplerate == 16_000 for wav in clips["wav"])
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert (folder / "results/tiny/archive.sha256").read_text() == f"{digest}  ESC 50.zip\n"
+
+
+def test_a_second_run_does_nothing(folder: Path, archive: Path) -> None:
+    assert project(folder, str(archive)).planned(*TARGETS) == {}
+    assert project(folder, f"file:{archive}").planned(*TARGETS) == {}
+
+
+def test_changes_redo_what_they_affect(folder: Path, archive: Path, tmp_path: Path) -> None:
+    def planned(change: Callable[[dict[str, Any]], object], *more: str) -> dict[str, int]:
+        return project(folder, str(archive), change).planned(*TARGETS, *more)
+
+    assert planned(lambda config: config.update(data_root=str(tmp_path))) == {"place": 1, "datafiles": 2}
+    assert planned(lambda config: tiny(config).update(folds=[1, 2, 3]), "results/tiny/datafiles/3_train.json") == {
+        "datafiles": 1
+    }
+    assert planned(lambda config: tiny(config).update(mean=0, std=1, target_length=32, clips=6)) == {}
+    skip = planned(lambda config: tiny(config).update(bad_clips="skip"))
+    assert skip == {"index": 1, "resample": 1, "place": 1, "datafiles": 2}
+
+
+def test_pinning_the_digest_checks_it_and_nothing_else(folder: Path, archive: Path) -> None:
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    targets = [*TARGETS, "results/tiny/archive.sha256"]
+    wrong = project(folder, str(archive), lambda config: tiny(config).update(sha256="0" * 64))
+    done = wrong.snakemake(*targets, check=False)
+    assert done.returncode
+    assert f"has SHA-256 {digest}, expected {'0' * 64}" in done.stdout
+    right = project(folder, str(archive), lambda config: tiny(config).update(sha256=digest))
+    assert right.planned(*targets) == {"checksum": 1}
+    right.run(*targets)
+    assert right.planned(*targets) == {}
+
+
+def test_from_a_url(server: Server, archive: Path, tmp_path: Path) -> None:  # noqa: F811
+    server.content = archive.read_bytes()
+    url = server.url("/archive/ESC%2050.zip?token=SECRET")
+    refused = project(tmp_path, url).snakemake("--dry-run", check=False)
+    assert refused.returncode
+    assert "plain http" in refused.stdout
+    assert "SECRET" not in refused.stdout
+    workflow = project(tmp_path, url, lambda config: config.update(allow_http=True))
+    server.cut_after = [len(server.content) // 2]
+    output = workflow.run(*TARGETS)
+    assert (tmp_path / "resources/downloads/tiny/ESC_50.zip").read_bytes() == server.content
+    assert workflow.planned(*TARGETS) == {}
+    logs = "".join(path.read_text() for path in (tmp_path / "logs").rglob("*.log"))
+    assert "SECRET" not in output + logs
+
+
+@pytest.mark.parametrize(
+    ("clips", "message"),
+    [
+        (CLIPS | {"1-0.wav": b"", "1-1.wav": b"text"}, "2 of 6 clips in resources/raw/tiny cannot be used:"),
+        ({"1-0.wav": CLIPS["1-0.wav"]}, "fold 1 has no training clips"),
+    ],
+)
+def test_mistakes_are_one_message_without_a_traceback(tmp_path: Path, clips: dict[str, bytes], message: str) -> None:
+    archive = archive_of(tmp_path / "bad.zip", clips)
+    done = project(tmp_path / "run", str(archive)).snakemake(*TARGETS, check=False)
+    assert done.returncode
+    assert message in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (tmp_path / "run" / "resources" / "audio").exists()
+
+
+def test_a_misspelt_path(tmp_path: Path, archive: Path) -> None:
+    done = project(tmp_path, str(archive.with_name("ESC 5.zip"))).snakemake(*TARGETS, check=False)
+    assert done.returncode
+    assert f"ESC 5.zip does not exist; did you mean {archive}?" in done.stdout
+    assert "Traceback" not in done.stdout
