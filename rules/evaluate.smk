@@ -43,7 +43,7 @@ rule evaluate:
     benchmark:
         "results/benchmarks/evaluate/{dataset}/{backbone}/{combination}/{fold}.tsv"
     group:
-        "evaluate"
+        shared("evaluate", evaluate_cost)
     conda:
         "../envs/evaluate.yaml"
     threads: 1

@@ -7,8 +7,8 @@
 # with the cost model's prediction: a number, or a function of the wildcards. Keys that are None do not
 # reach sbatch; a local run ignores all but `gpu` and `mem_mb`, and those only under `--resources`.
 #
-# Small jobs with `in_turn=1` share a Slurm job with others of their `group:`, which it runs one after
-# another (slurm/config.yaml says how many), so that the group asks for the sum of their times.
+# Small jobs with `in_turn=1` share a Slurm job with others of their `group: shared(…)`, which it runs one
+# after another (slurm/config.yaml says how many), so that the group asks for the sum of their times.
 #
 # Before the first job is submitted, Slurm is asked whether it would take them all.
 from fungi_audio import cluster, cost
@@ -38,6 +38,11 @@ def gpu_job(seconds, mb, gpus=1):
         "nodes": 1,
         "constraint": site["constraint"],
     }
+
+
+def shared(group, seconds):
+    """The group of jobs that are too short for a Slurm job of their own, none for longer ones."""
+    return lambda wildcards: group if predicted(seconds, wildcards) < 300 else None
 
 
 def ask(seconds, mb, partition):

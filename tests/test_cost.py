@@ -1,0 +1,100 @@
+"""The cost model, and plans made with it."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from fungi_audio import cost
+from fungi_audio.backbones.ssast import build, random_state
+from fungi_audio.cluster import Request, largest
+
+ROOT = Path(__file__).parents[1]
+AUDIOSET = {"clips": 2_084_320, "target_length": 1024}
+datasets = st.fixed_dictionaries({"clips": st.integers(1, 5_000_000), "target_length": st.integers(16, 2048)})
+
+
+@pytest.mark.parametrize(
+    ("frames", "trunk", "count"),
+    [
+        (512, cost.Trunk(), 12 * 50 + 2),
+        (1024, cost.Trunk(stride=(16, 16)), 8 * 64 + 2),
+        (128, cost.Trunk(patch=(128, 2), stride=(128, 1)), 127 + 2),
+    ],
+)
+def test_tokens_of_ssast(frames: int, trunk: cost.Trunk, count: int) -> None:
+    assert cost.tokens(frames, trunk) == count
+
+
+def test_tokens_and_flops_are_those_of_the_real_network() -> None:
+    trunk = cost.trunk({"checkpoint": "random:tiny-patch"})
+    network = build(random_state("tiny-patch", seed=0), frames=256)
+    assert network.pos_embed.shape[1] == cost.tokens(256, trunk)
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        network.hidden(network.patch_embed(torch.zeros(1, 256, 128)))
+    assert cost.forward_flops(trunk.width, trunk.depth, cost.tokens(256, trunk)) == pytest.approx(
+        counter.get_total_flops(), rel=0.1
+    )
+
+
+def test_base_encode_job_takes_about_twenty_minutes() -> None:
+    count = cost.shards(AUDIOSET, 17)
+    seconds = cost.encode_seconds(AUDIOSET["clips"] / count, 17, 1024, cost.Trunk(), cost.SHARD_TFLOPS * 1e12)
+    assert seconds == pytest.approx(20 * 60, rel=0.02)
+    assert cost.minutes(seconds) * 60 >= cost.SAFETY * seconds
+
+
+def test_what_the_definition_says_goes_first() -> None:
+    assert cost.shards(AUDIOSET | {"shards": 3}, 17) == 3
+    assert cost.shards({"target_length": 1024}, 17) == 1
+    assert cost.shards(AUDIOSET | {"shards": None}, 17) == cost.shards(AUDIOSET, 17)
+
+
+@given(datasets, st.integers(1, 32))
+def test_no_shard_is_too_long_or_too_large(dataset: dict[str, int], views: int) -> None:
+    count = cost.shards(dataset, views)
+    clips = dataset["clips"] / count
+    rate = cost.SHARD_TFLOPS * 1e12
+    assert cost.encode_seconds(clips, views, dataset["target_length"], cost.Trunk(), rate) <= cost.SHARD_SECONDS * 1.001
+    assert cost.activation_bytes(clips, views, cost.Trunk()) <= cost.SHARD_GB * 1.001e9
+    assert cost.shards(dataset, views + 1) >= count
+    assert cost.shards(dataset | {"clips": dataset["clips"] * 2}, views) >= count
+
+
+def test_sizes_come_from_the_name() -> None:
+    assert cost.trunk({"checkpoint": "ssast-tiny-frame-400"}) == cost.Trunk(192, 12, (128, 2), (128, 1))
+    assert cost.trunk({"checkpoint": "mine.pth"}) == cost.Trunk()
+    assert cost.trunk({"checkpoint": "ssast-small-patch-400", "stride": [16, 16]}).stride == (16, 16)
+
+
+def test_device_and_attempts() -> None:
+    site = {"gpu_tflops": 60, "cpu_gflops": 40}
+    assert cost.rate(site, "auto") == cost.rate(site, "cuda", cores=8) == 60e12
+    assert cost.rate(site, "cpu", cores=8) == 320e9
+    assert cost.minutes(0) == cost.LOWEST_MINUTES
+    assert [cost.minutes(3600, attempt) for attempt in (1, 2, 3)] == [182, 364, 546]
+
+
+def test_each_size_of_a_rule_is_asked_for_at_its_largest() -> None:
+    jobs = [Request("encode", "gpu", gpus=1, mem_mb=mb, minutes=60 - mb) for mb in (10, 20)]
+    assert largest([*jobs, Request("table")]) == [
+        Request("encode", "gpu", gpus=1, mem_mb=20, minutes=50),
+        Request("table"),
+    ]
+
+
+def test_audioset_is_planned_in_a_minute_and_little_memory(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "--cores", "1", "--directory", str(tmp_path)]
+    command += ["--snakefile", str(ROOT / "Snakefile"), "--configfile", str(ROOT / "tests" / "slurm" / "audioset.yaml")]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 60
+    assert after.ru_maxrss < 4_000_000  # kB; the largest child so far
