@@ -1,5 +1,6 @@
 """Layouts: the real archives, users' tables of every oddity, and what the index says about them."""
 
+import os
 import subprocess
 import sys
 import unicodedata
@@ -159,6 +160,15 @@ def test_speech_commands_lists_with_mistakes(speech: Path) -> None:
     ):
         assert line in str(error.value)
     assert len(index(speech, "speech_commands", {}, skip=True).clips) == 7
+
+
+def test_speech_commands_with_a_name_that_is_not_text(speech: Path, tmp_path: Path) -> None:
+    (speech / "yes" / "abc_nohash_3.wav").rename(speech / "yes" / os.fsdecode(b"\xff.wav"))
+    with pytest.raises(DataError, match="has a name that is not UTF-8"):
+        index(speech, "speech_commands", {})
+    tables = index(speech, "speech_commands", {}, skip=True)
+    tables.write(*(tmp_path / file for file in ("clips.parquet", "classes.csv", "skipped.csv")))
+    assert "udcff.wav" in (tmp_path / "skipped.csv").read_text()
 
 
 def test_speech_commands_with_other_folders(speech: Path) -> None:

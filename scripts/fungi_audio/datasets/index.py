@@ -15,7 +15,7 @@ from ..files import whole
 from ..parallel import for_each
 from . import read_listing
 from .check import Finding, check
-from .layout import Clip, Label, Listing
+from .layout import Clip, Label
 
 log = logging.getLogger(__name__)
 
@@ -54,18 +54,18 @@ def index(folder: str | Path, layout: str, options: Mapping[str, Any], skip: boo
     folder = Path(folder)
     listing = read_listing(folder, layout, options)
     clips = sorted(listing.clips, key=lambda clip: clip.clip_id)
-    findings = _check_all(folder, clips, threads)
-    bad = [(clip, finding.problem) for clip, finding in zip(clips, findings, strict=True) if finding.problem]
-    good = [clip for clip, finding in zip(clips, findings, strict=True) if not finding.problem]
+    checked = list(zip(clips, _check_all(folder, clips, threads), strict=True))
+    bad = [(clip, finding.problem) for clip, finding in checked if finding.problem]
+    good = [(clip, finding.oddity) for clip, finding in checked if not finding.problem]
     if bad and not skip:
         raise DataError(_report(folder, bad, len(clips)))
     if not good:
         raise DataError(f"{folder}: none of the {len(clips)} clips that the metadata lists can be used")
-    for clip, reason in bad:
-        log.warning("left out: %s %s", shown(clip.clip_id), reason)
-    _warn(good, listing, {clip.clip_id: finding.oddity for clip, finding in zip(clips, findings, strict=True)})
-    skipped = pd.DataFrame([(clip.clip_id, reason) for clip, reason in bad], columns=["clip_id", "reason"])
-    return Index(_clip_table(good, listing.classes), _class_table(listing.classes), skipped)
+    for clip, problem in bad:
+        log.warning("left out: %s %s", shown(clip.clip_id), problem)
+    _warn(good, listing.classes)
+    skipped = pd.DataFrame([(shown(clip.clip_id), problem) for clip, problem in bad], columns=["clip_id", "reason"])
+    return Index(_clip_table([clip for clip, _ in good], listing.classes), _class_table(listing.classes), skipped)
 
 
 def shown(name: str) -> str:
@@ -108,15 +108,15 @@ def _report(folder: Path, bad: list[tuple[Clip, str]], total: int) -> str:
     )
 
 
-def _warn(clips: list[Clip], listing: Listing, oddities: Mapping[str, str]) -> None:
+def _warn(clips: list[tuple[Clip, str]], classes: list[Label]) -> None:
     """Say what is odd but usable."""
-    counts = {label.name: 0 for label in listing.classes}
-    for clip in clips:
+    counts = {label.name: 0 for label in classes}
+    for clip, _ in clips:
         for name in clip.labels:
             counts[name] += 1
     _warn_of("classes have no usable clip", [shown(name) for name, count in counts.items() if count == 0])
     _warn_of("classes have a single clip", [shown(name) for name, count in counts.items() if count == 1])
-    _warn_of("clips are odd", [f"{shown(c.clip_id)}: {oddities[c.clip_id]}" for c in clips if oddities[c.clip_id]])
+    _warn_of("clips are odd", [f"{shown(clip.clip_id)}: {oddity}" for clip, oddity in clips if oddity])
     if len(counts) == 1:
         log.warning("there is only one class: nothing to tell apart")
 
