@@ -18,6 +18,7 @@ from .files import whole
 from .randomness import generator
 
 ROW_GROUP = 8  # rows of G whose signs start on a byte
+ROW_BLOCK = 16  # rows of G projected at a time: their expanded signs should stay in the CPU's cache
 
 
 class Signs(NamedTuple):
@@ -37,11 +38,17 @@ class Signs(NamedTuple):
     def digest(self) -> str:
         return hashlib.sha256(self.bits.numpy().tobytes()).hexdigest()
 
-    def expand(self, first: int, last: int) -> torch.Tensor:
-        """The signs of gradient rows `first` to `last`, float32 `[k, (last - first) * columns]`."""
+    def expand(self, first: int, last: int, out: torch.Tensor | None = None) -> torch.Tensor:
+        """The signs of gradient rows `first` to `last`, float32 `[k, (last - first) * columns]`.
+
+        Args:
+            out: memory to reuse, of the result's size.
+        """
         start, stop = (row * self.columns // ROW_GROUP for row in (first, last))
-        table = _sign_table(self.bits.device)
-        return table[self.bits[:, start:stop].int()].flatten(1)
+        index = self.bits[:, start:stop].flatten().int()
+        if out is not None:
+            out = out.view(len(index), ROW_GROUP)
+        return torch.index_select(_sign_table(self.bits.device), 0, index, out=out).view(len(self.bits), -1)
 
     def to(self, device: torch.device | str) -> "Signs":
         return self._replace(bits=self.bits.to(device))
@@ -81,7 +88,7 @@ def load_signs(path: str | Path) -> Signs:
         return Signs(file.get_tensor("bits"), int(file.metadata()["rows"]), int(file.metadata()["columns"]))
 
 
-def project(delta: torch.Tensor, inputs: torch.Tensor, signs: Signs, row_block: int = 32) -> torch.Tensor:
+def project(delta: torch.Tensor, inputs: torch.Tensor, signs: Signs) -> torch.Tensor:
     """Projected gradients of a batch of clips; the gradients are formed a block of rows at a time.
 
     Args:
@@ -96,12 +103,14 @@ def project(delta: torch.Tensor, inputs: torch.Tensor, signs: Signs, row_block: 
     if inputs.shape[-1] + 1 == signs.columns:
         inputs = torch.cat([inputs, inputs.new_ones(*inputs.shape[:-1], 1)], dim=-1)
     k = len(signs.bits)
-    projected = delta.new_zeros(len(delta), k)
-    for first in range(0, signs.rows, row_block):
-        last = min(first + row_block, signs.rows)
+    projected = delta.new_zeros(k, len(delta))
+    expanded = None
+    for first in range(0, signs.rows, ROW_BLOCK):
+        last = min(first + ROW_BLOCK, signs.rows)
+        expanded = signs.expand(first, last, expanded if last - first == ROW_BLOCK else None)
         block = delta[..., first:last].transpose(1, 2) @ inputs
-        projected.addmm_(block.flatten(1), signs.expand(first, last).T)
-    return projected.mul_(k**-0.5)
+        projected.addmm_(expanded, block.flatten(1).T)
+    return projected.T.contiguous().mul_(k**-0.5)
 
 
 class Head(NamedTuple):
