@@ -119,7 +119,7 @@ def test_markdown(run: Run) -> None:
     captions = render.notes(long, synthetic=["my_data"], seeded=["tiny"])
     text = render.markdown(long, compared, no_costs(), captions, "embedding")
     assert "my_data: synthetic data" in text and "tiny: seeded random weights" in text
-    assert "simclr: loss corrected, temperature 0.07, views 4" in text
+    assert "Settings of simclr: loss corrected, temperature 0.07, views 4" in text
     headings = re.findall(r"^#+ .*", text, re.MULTILINE)
     assert headings == [
         "# Results", "## my_data, tiny", "### k-NN, k = 20", "### linear probe", "### Other numbers of neighbours",
@@ -147,6 +147,19 @@ def test_latex(run: Run) -> None:
     assert {line.count("&") for line in body.splitlines() if "&" in line} == {columns - 1}
     assert re.search(r"\$\\mathbf\{\d+\.\d\} \\pm \d+\.\d\$", body)
     assert body.count("k = 20 ") == 1 and "k = 5 " not in body, "the other k are in the long table"
+
+
+def test_a_protocol_of_its_own(run: Run) -> None:
+    """A fine-tuned model stands beside the frozen features; nothing else has its protocol."""
+    long = table.collect(run.scores)
+    tuned = long[(long["features"] == "simclr") & (long["protocol"] == "linear") & (long["shots"] == 0)]
+    tuned = tuned.assign(features="finetune-base", protocol="finetune", chosen='{"epoch": 3}', settings="{}")
+    predictions = [*run.predictions, *run.predictions[3:6]]
+    long = pd.concat([long, tuned], ignore_index=True)
+    compared = table.comparisons(long, predictions, "embedding", seed=42)
+    assert "finetune-base" not in set(compared["features"])
+    for text in (render.markdown(long, compared, no_costs(), [], "embedding"), render.latex(long, [])):
+        assert "finetune-base" in text and "nan" not in text.lower()
 
 
 def test_several_labels(several_labels: Run) -> None:

@@ -42,7 +42,7 @@ def notes(scores: pd.DataFrame, synthetic: Sequence[str], seeded: Sequence[str])
         settings |= json.loads(row)
     for name, values in settings.items():
         if values:
-            text.append(f"feature {name}: " + ", ".join(f"{key} {value}" for key, value in values.items()) + ".")
+            text.append(f"Settings of {name}: " + ", ".join(f"{key} {value}" for key, value in values.items()) + ".")
     return text
 
 
@@ -78,7 +78,10 @@ def usual(table: pd.DataFrame) -> pd.Series:
 
 
 def grid(table: pd.DataFrame) -> pd.DataFrame:
-    """`cells` of one dataset and backbone with a row a combination of features and a column a setting (in words)."""
+    """`cells` of one dataset and backbone: a row a combination of features, a column a setting in words.
+
+    A combination that was not run in a setting has NaN there.
+    """
     settings = [title(*setting) for setting in table[SETTING].itertuples(index=False, name=None)]
     wide = table.assign(setting=settings).pivot(index="features", columns="setting", values="cell")
     return wide.loc[table["features"].unique(), list(dict.fromkeys(settings))]
@@ -102,28 +105,16 @@ def markdown(
     """
     lines = ["# Results", "", *(f"- {caption}" for caption in captions), "", SPREAD]
     lines += [HOW_TO_COMPARE.format(baseline=baseline), ""] if baseline else [""]
-    for (dataset, backbone), table in cells(scores).groupby(["dataset", "backbone"], sort=False):
-        lines += [f"## {dataset}, {backbone}", ""]
-        here = comparisons[(comparisons["dataset"] == dataset) & (comparisons["backbone"] == backbone)]
-        here = here.set_index(["features", *SETTING])
-        full = table["shots"] == 0
-        for setting, rows in table[full & table["usual"]].groupby(SETTING, sort=False):
-            lines += [f"### {title(*setting)}", ""]
-            body = [
-                [name, _plain(cell), *_difference(here, (name, *setting))]
-                for name, cell in zip(rows["features"], rows["cell"], strict=True)
-            ]
-            lines += _table(["features", rows["metric"].iloc[0], "difference", "95 % interval", "p"], body)
-        for heading, kept in [
-            ("Other numbers of neighbours", full & ~table["usual"]),
-            ("Few-shot", ~full & table["usual"]),
-        ]:
-            if kept.any():
-                wide = grid(table[kept]).map(_plain)
-                lines += [f"### {heading}", "", *_table(["features", *wide.columns], wide.reset_index().to_numpy())]
-        cost = costs[(costs["dataset"] == dataset) & (costs["backbone"] == backbone)]
-        if len(cost):
-            lines += ["### Cost of extraction", "", *_table(COST_HEAD, [_cost(row) for row in cost.itertuples()])]
+    for run, table in cells(scores).groupby(["dataset", "backbone"], sort=False):
+        full, usual = table["shots"] == 0, table["usual"]
+        lines += [f"## {run[0]}, {run[1]}", "", *_compared(table[full & usual], _of(run, comparisons))]
+        for heading, rows in [("Other numbers of neighbours", full & ~usual), ("Few-shot", ~full & usual)]:
+            if rows.any():
+                wide = grid(table[rows]).map(_plain, na_action="ignore").fillna("").reset_index()
+                lines += [f"### {heading}", "", *_table(list(wide.columns), wide.to_numpy())]
+        cost = [_cost(row) for row in _of(run, costs).itertuples()]
+        if cost:
+            lines += ["### Cost of extraction", "", *_table(COST_HEAD, cost)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -131,7 +122,7 @@ def latex(scores: pd.DataFrame, captions: Sequence[str]) -> str:
     """One `booktabs` table a dataset and backbone: a row a combination of features, a column a setting."""
     text = ["% Needs \\usepackage{booktabs}."]
     for (dataset, backbone), table in cells(scores).groupby(["dataset", "backbone"], sort=False):
-        wide = grid(table[table["usual"]])
+        wide = grid(table[table["usual"]]).map(_math, na_action="ignore").fillna("")
         caption = " ".join([f"{dataset}, {backbone}: {table['metric'].iloc[0]}.", SPREAD, *captions])
         text += [
             "\\begin{table}",
@@ -142,12 +133,28 @@ def latex(scores: pd.DataFrame, captions: Sequence[str]) -> str:
             "    \\toprule",
             _latex_row(["features", *map(_escape, wide.columns)]),
             "    \\midrule",
-            *(_latex_row([_escape(name), *map(_math, row)]) for name, *row in wide.itertuples(name=None)),
+            *(_latex_row([_escape(name), *row]) for name, *row in wide.itertuples(name=None)),
             "    \\bottomrule",
             "  \\end{tabular}",
             "\\end{table}",
         ]
     return "\n".join(text) + "\n"
+
+
+def _of(run: tuple[Any, ...], table: pd.DataFrame) -> pd.DataFrame:
+    return table[(table["dataset"] == run[0]) & (table["backbone"] == run[1])]
+
+
+def _compared(table: pd.DataFrame, comparisons: pd.DataFrame) -> list[str]:
+    """A Markdown table for every setting, with the difference of each row to the embedding."""
+    comparisons = comparisons.set_index(["features", *SETTING])
+    lines = []
+    for setting, rows in table.groupby(SETTING, sort=False):
+        scores = zip(rows["features"], rows["cell"], strict=True)
+        body = [[name, _plain(cell), *_difference(comparisons, (name, *setting))] for name, cell in scores]
+        head = ["features", rows["metric"].iloc[0], "difference", "95 % interval", "p"]
+        lines += [f"### {title(*setting)}", "", *_table(head, body)]
+    return lines
 
 
 def _plain(cell: Cell) -> str:
