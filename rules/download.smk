@@ -1,6 +1,5 @@
 # URL or archive -> raw folder. A local archive or folder is used where it is.
 import re
-from pathlib import Path
 
 from fungi_audio.datasets.source import locate
 
