@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 
 from fungi_audio import fbank_cache
+from fungi_audio.datafiles import placed
 from joblog import job
 
 with job(snakemake):
     clips = pd.read_parquet(snakemake.input.clips)
-    root = Path(Path(snakemake.input.root).read_text(encoding="utf-8").strip())
+    root = placed(snakemake.input.root)
     output = Path(snakemake.output.fbank)
     fbank_cache.build([root / wav for wav in clips["wav"]], int(snakemake.wildcards.frames), output, snakemake.threads)
     train = np.flatnonzero(clips["split"].isna() | (clips["split"] == "train"))

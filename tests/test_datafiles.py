@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fungi_audio.datafiles import audio_root, place, write_datafiles
+from fungi_audio.datafiles import audio_root, place, placed, write_datafiles
 from fungi_audio.errors import DataError, StorageError
 
 CLIPS = pd.DataFrame(
@@ -99,3 +99,12 @@ def test_a_file_is_missing(audio: Path, tmp_path: Path) -> None:
     (audio / "a.wav").unlink()
     with pytest.raises(StorageError, match=r"a\.wav.*No such file"):
         place(CLIPS, audio, tmp_path / "scratch")
+
+
+def test_a_root_that_this_machine_does_not_see(tmp_path: Path) -> None:
+    record = tmp_path / "audio_root.txt"
+    record.write_text(f"{tmp_path}\n")
+    assert placed(record) == tmp_path
+    record.write_text("/scratch/of/another/node\n")
+    with pytest.raises(StorageError, match=r"data_root: /scratch/of/another/node does not exist on .*audio_root\.txt"):
+        placed(record)

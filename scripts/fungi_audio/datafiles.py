@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import pandas as pd
@@ -47,6 +48,21 @@ def place(clips: pd.DataFrame, audio: str | Path, root: str | Path, threads: int
             f"data_root: cannot bring the audio to {root}: {error.filename or ''} {error.strerror}. Choose a folder "
             "that can be written, with enough space"
         ) from error
+
+
+def placed(record: str | Path) -> Path:
+    """The folder that `place` brought the audio to, as the file `record` says.
+
+    Raises:
+        StorageError: this machine does not see it.
+    """
+    root = Path(Path(record).read_text(encoding="utf-8").strip())
+    if not root.is_dir():
+        raise StorageError(
+            f"data_root: {root} does not exist on {socket.gethostname()}. Set data_root to a folder that every compute "
+            f"node sees; if it was emptied, remove {record} and the audio is brought there again"
+        )
+    return root
 
 
 def _same(source: Path, target: Path) -> bool:
