@@ -2,10 +2,6 @@
 from fungi_audio.datafiles import audio_root
 
 
-def root(wildcards):
-    return audio_root(wildcards.dataset, config["data_root"])
-
-
 rule place:
     input:
         clips="results/{dataset}/clips.parquet",
@@ -24,7 +20,7 @@ rule place:
     resources:
         **cpu_job(lambda wildcards: 60 + cost.clips(dataset(wildcards)) / 100),
     params:
-        root=root,
+        root=lambda wildcards: audio_root(wildcards.dataset, config["data_root"]),
         code=code_digest("datafiles"),
     script:
         "../scripts/place.py"
@@ -50,7 +46,7 @@ rule datafiles:
         **cpu_job(60),
     params:
         fold=lambda wildcards: wildcards.fold,
-        root=root,
+        root=lambda wildcards: audio_root(wildcards.dataset, config["data_root"]),
         code=code_digest("datafiles"),
     script:
         "../scripts/datafiles.py"
@@ -67,5 +63,5 @@ use rule datafiles as datafiles_of_split with:
         "results/benchmarks/datafiles/{dataset}-split.tsv"
     params:
         fold="split",
-        root=root,
+        root=lambda wildcards: audio_root(wildcards.dataset, config["data_root"]),
         code=code_digest("datafiles"),

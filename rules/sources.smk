@@ -1,0 +1,36 @@
+# Where each dataset comes from; what is wrong with a source is said before any job starts.
+import re
+
+from fungi_audio.datasets.source import locate
+
+
+def source(wildcards):
+    return locate(wildcards.dataset, dataset(wildcards), config["allow_http"])
+
+
+def archive(wildcards):
+    """The archive as published: downloaded, or a local file."""
+    kind, location, name = source(wildcards)
+    return (
+        f"resources/downloads/{wildcards.dataset}/{name}" if kind == "url" else location
+    )
+
+
+def raw(wildcards):
+    """The unpacked dataset: made by this run, or a folder of the user."""
+    kind, location, _ = source(wildcards)
+    return location if kind == "folder" else f"resources/raw/{wildcards.dataset}"
+
+
+def layouts(synthetic):
+    """A pattern of the names of datasets that are synthetic, or of those that are not."""
+    names = [
+        re.escape(name)
+        for name, d in config["datasets"].items()
+        if (d["layout"] == "synthetic") == synthetic
+    ]
+    return "|".join(names) or "(?!)"
+
+
+for name in config["run"]["datasets"]:
+    locate(name, config["datasets"][name], config["allow_http"])
