@@ -6,6 +6,7 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
+from fungi_audio.datafiles import placed
 from fungi_audio.device import claim
 from fungi_audio.encode import resolve_precision
 from fungi_audio.extract import open_statistics
@@ -30,7 +31,7 @@ with job(snakemake), only_writer(folder / "lock"), claim(params.device) as devic
     classes = pd.read_csv(files.classes, keep_default_na=False)
     names = classes["display_name"].astype(str).tolist()
     statistics = open_statistics(files.statistics, params.statistics)
-    root = Path(files.root).read_text(encoding="utf-8").strip()
+    root = placed(files.root)
     table = pd.read_parquet(files.clips)
     data = (table, names, files.fbank, root, fold, statistics, params.multilabel, settings["selection"], seed)
     clips = open_clips(*data)
