@@ -3,7 +3,7 @@
 
 rule download_checkpoint:
     output:
-        "resources/checkpoints/{backbone}.pth",
+        update("resources/checkpoints/{backbone}.pth"),
     log:
         "logs/download_checkpoint/{backbone}.log",
     benchmark:
@@ -44,15 +44,6 @@ rule random_checkpoint:
         code=code_digest("backbones.ssast"),
     script:
         "../scripts/random_checkpoint.py"
-
-
-def backbone_settings(wildcards):
-    """What decides the network; the projection is no part of it."""
-    return {
-        key: value
-        for key, value in backbone(wildcards).items()
-        if key not in ("checkpoint", "sha256", "projection_dim")
-    }
 
 
 rule projection:

@@ -1,4 +1,6 @@
 # What the stages share: definitions by name, where files lie, shards and folds.
+from fungi_audio.download import local_path
+from fungi_audio.errors import ConfigError
 from fungi_audio.provenance import code_digest
 from fungi_audio.presets import PRESETS
 from fungi_audio.registry import REGISTRY
@@ -32,14 +34,6 @@ def family_module(wildcards):
     return REGISTRY["family"][backbone(wildcards)["family"]]
 
 
-def is_url(source):
-    return "://" in source and not source.startswith("file:")
-
-
-def local_path(source):
-    return source.removeprefix("file://").removeprefix("file:")
-
-
 def folds(name):
     """The folds of a dataset that this run evaluates, as they stand in file names."""
     return [str(fold) for fold in config["datasets"][name].get("folds", [])] or [
@@ -55,9 +49,13 @@ def checkpoint(wildcards):
         return f"results/pretrain/{name}/checkpoint.safetensors"
     if kind == "random":
         return f"results/checkpoints/{wildcards.backbone}.safetensors"
-    if source in PRESETS or is_url(source):
-        return f"resources/checkpoints/{wildcards.backbone}.pth"
-    return local_path(source)
+    path = None if source in PRESETS else local_path(source)
+    if path and not path.is_file():
+        raise ConfigError(
+            f"backbones.{wildcards.backbone}.checkpoint is {source!r}: no such file, and no preset of that name"
+            f"; presets: {', '.join(PRESETS)}"
+        )
+    return str(path) if path else f"resources/checkpoints/{wildcards.backbone}.pth"
 
 
 def log_mels(wildcards):

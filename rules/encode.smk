@@ -1,31 +1,6 @@
 # Log-mels and a frozen backbone -> activations of the target layer.
 
 
-def encode_share(wildcards):
-    """What the cost model needs of one encode job: clips, views, frames, shape of the trunk."""
-    views = view_count(wildcards.views)
-    clips = cost.clips(dataset(wildcards)) / shard_count(
-        wildcards.dataset, wildcards.views
-    )
-    return (
-        clips,
-        views,
-        dataset(wildcards)["target_length"],
-        cost.trunk(backbone(wildcards)),
-    )
-
-
-def encode_cost(wildcards):
-    return cost.encode_seconds(
-        *encode_share(wildcards),
-        cost.rate(config["cluster"], config["device"], cores=8),
-    )
-
-
-def encode_memory(wildcards):
-    return cost.encode_mb(*encode_share(wildcards))
-
-
 rule encode:
     input:
         unpack(log_mels),

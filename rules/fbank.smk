@@ -1,12 +1,6 @@
 # 16 kHz audio -> log-mel cache, once a dataset and input length, shared by all backbones and features.
 
 
-def fbank_cost(wildcards):
-    return cost.fbank_seconds(
-        cost.clips(dataset(wildcards)), int(wildcards.frames), cores=4
-    )
-
-
 rule fbank:
     input:
         clips="results/{dataset}/clips.parquet",
