@@ -32,6 +32,7 @@ include: "rules/encode.smk"
 include: "rules/gradient.smk"
 include: "rules/finetune.smk"
 include: "rules/evaluate.smk"
+include: "rules/report.smk"
 
 
 rule all:
@@ -39,6 +40,8 @@ rule all:
     input:
         "results/table.csv",
         "results/table.md",
+        "results/table.tex",
+        "results/report.html",
         [
             f"results/{name}/datafiles/{fold}_train.json"
             for name in config["run"]["datasets"]

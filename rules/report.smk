@@ -87,9 +87,9 @@ rule report:
         "logs/report.log",
     benchmark:
         "results/benchmarks/report.tsv"
+    localrule: True  # only the main process knows all rules of the run
     conda:
         "../envs/report.yaml"
-    localrule: True  # only the main process knows all rules of the run
     threads: 1
     resources:
         **cpu_job(seconds=120),
@@ -114,7 +114,7 @@ def failed_jobs():
 
 
 onsuccess:
-    done = list(workflow.dag.finished_jobs)
+    done = [job for job in workflow.dag.finished_jobs if job.output]
     made = [str(path) for job in done for path in job.output]
     print(summary.success(made, len(done), time.monotonic() - STARTED))
 

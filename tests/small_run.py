@@ -18,6 +18,7 @@ FEATURES = {
     "simclr": {"objective": "simclr", "loss": "reference", "temperature": 0.07, "views": 4, "comparison_clips": 16},
 }
 COMBINATIONS = ["+".join(names) for size in (1, 2, 3) for names in combinations(FEATURES, size)]
+FEW = ["embedding", "kl", "embedding+kl+simclr"]
 EVALUATION = {
     "pca": None,
     "knn": {"k": [1, 5, 10], "votes": ["uniform", "cosine"], "temperature": 0.07},
@@ -45,7 +46,8 @@ def make(root: Path, datasets: dict[str, int], backbones: list[str], clips: int 
     """Write `results/` of a run below `root`.
 
     Args:
-        datasets: name -> number of classes; "several" in the name makes it multi-label.
+        datasets: name -> number of classes; "several" in the name makes it multi-label. The first one gets
+            every combination of features, the others a few; maps are made of all features together.
         clips: a class.
 
     Returns:
@@ -53,11 +55,12 @@ def make(root: Path, datasets: dict[str, int], backbones: list[str], clips: int 
     """
     frames, predictions, files, costs = [], [], {}, []
     for name, classes in datasets.items():
+        evaluated = COMBINATIONS if name == next(iter(datasets)) else FEW
         table_of_clips = clip_table(classes, clips, "several" in name)
         for backbone in backbones:
             where = root / "results" / "features" / name / backbone
             parts = write_features(where, table_of_clips, classes, name, backbone)
-            for combination in COMBINATIONS:
+            for combination in evaluated:
                 chosen = {feature: parts[feature] for feature in combination.split("+")}
                 for fold in ("1", "2"):
                     made = scores.evaluate(chosen, fold, EVALUATION, 42, "several" in name)
@@ -67,7 +70,7 @@ def make(root: Path, datasets: dict[str, int], backbones: list[str], clips: int 
                     predictions.append(f"{stem}.predictions.parquet")
             files[name, backbone] = str(root / "results" / "maps" / name / f"{backbone}.parquet")
             Path(files[name, backbone]).parent.mkdir(parents=True, exist_ok=True)
-            maps(parts, COMBINATIONS, 42).to_parquet(files[name, backbone], index=False)
+            maps(parts, evaluated[-1:], 42).to_parquet(files[name, backbone], index=False)
             jobs = {}
             for feature, path in parts.items():
                 benchmark = root / "results" / "benchmarks" / "gradient" / name / backbone / f"{feature}.tsv"
@@ -75,7 +78,7 @@ def make(root: Path, datasets: dict[str, int], backbones: list[str], clips: int 
                 seconds = 3.0 + 2 * len(jobs)
                 benchmark.write_text(f"s\th:m:s\tmax_rss\n{seconds}\t0:00:05\t{500 + 100 * len(jobs)}\n")
                 jobs[name, backbone, feature] = cost_table.Jobs([str(benchmark)], path)
-            costs.append(cost_table.cost_table(jobs, COMBINATIONS))
+            costs.append(cost_table.cost_table(jobs, evaluated))
     long = pd.concat(frames, ignore_index=True)
     against = table.comparisons(long, predictions, "embedding", 42)
     results = root / "results"

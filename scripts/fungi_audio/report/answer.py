@@ -35,7 +35,7 @@ def verdict(row: Any) -> str:
 def everything(pair: Pair) -> str | None:
     """The embedding with all gradients of the run: the comparison chosen before any result was seen."""
     full = max(pair.combinations, key=lambda name: name.count("+"))
-    return None if pair.baseline is None or full == pair.baseline else full
+    return full if pair.baseline in pair.combinations and "+" in full else None
 
 
 def comparison(pair: Pair, protocol: str) -> Any:
@@ -70,8 +70,9 @@ def by_protocol(pair: Pair, skip: int = 0) -> str:
     if everything(pair) is None:
         return ""
     lines = []
-    for protocol, words in list(pair.protocols.items())[skip:]:
-        row = comparison(pair, protocol)
+    compared = pair.main.loc[pair.main["difference"].notna(), "protocol"].unique()
+    for protocol in compared[skip:]:
+        words, row = pair.protocols[protocol], comparison(pair, protocol)
         bounds = f"{interval(row)}, " if interval(row) else ""
         lines.append(f"{words}: {points(row.difference)} ({bounds}{VERDICTS[verdict(row)]})")
     return "; ".join(lines)
@@ -80,7 +81,7 @@ def by_protocol(pair: Pair, skip: int = 0) -> str:
 def overall(pairs: Sequence[Pair], demonstration: bool) -> str:
     """The answer of the run in one sentence; a demonstration says that it is one."""
     text = _overall(pairs)
-    return f"Demonstration, no evidence: {text[0].lower()}{text[1:]}" if demonstration else text
+    return f"Demonstration only: {text[0].lower()}{text[1:]}" if demonstration else text
 
 
 def _overall(pairs: Sequence[Pair]) -> str:

@@ -17,9 +17,9 @@ METHODS = {"pca": "PCA", "tsne": "t-SNE"}
 def gains(pair: Pair) -> Figure:
     """Difference from the embedding with its 95 % interval, by combination; one series a protocol."""
     rows = pair.main[pair.main["difference"].notna()]
-    order = [name for name in pair.combinations if name != pair.baseline]
+    order = rows["features"].drop_duplicates().tolist()
     series = []
-    for number, (protocol, words) in enumerate(pair.protocols.items()):
+    for number, protocol in enumerate(rows["protocol"].unique()):
         here = rows[rows["protocol"] == protocol].set_index("features").reindex(order).reset_index()
         x = 100 * here["difference"]
         notes = [f"{points(r.difference)} ({interval(r) or 'no interval'})" for r in here.itertuples()]
@@ -29,7 +29,7 @@ def gains(pair: Pair) -> Figure:
                 "mode": "markers",
                 "orientation": "h",
                 "offsetgroup": protocol,
-                "name": words,
+                "name": pair.protocols[protocol],
                 "x": _numbers(x),
                 "y": [wrapped(name) for name in here["features"]],
                 "marker": {"size": 9, "symbol": SYMBOLS[number]},
@@ -77,6 +77,8 @@ def _curves(pair: Pair, rows: pd.DataFrame, key: str, spread: str, x: Figure, al
     series = []
     for number, name in enumerate(pair.combinations):
         line = rows[rows["features"] == name].sort_values(key)
+        if line.empty:
+            continue
         look = _look(pair, number)
         series.append(
             {
@@ -107,9 +109,11 @@ def _against(pair: Pair, protocol: str, column: str, unit: float, title: str, sh
     rows = pair.main[pair.main["protocol"] == protocol].set_index("features")
     series = []
     for number, name in enumerate(pair.combinations):
-        row, cost = rows.loc[name], unit * pair.costs.loc[name, column]
-        if pd.isna(cost):
+        seconds_or_bytes: Any = pair.costs.loc[name, column]
+        cost = unit * seconds_or_bytes
+        if name not in rows.index or pd.isna(cost):
             continue
+        row: Any = rows.loc[name]
         series.append(
             {
                 **_look(pair, number),
@@ -200,6 +204,7 @@ def clip_map(clips: pd.DataFrame, method: str) -> Figure:
         clips: rows of one combination from `maps.maps`.
         method: key of `METHODS`.
     """
+    cycle = 1 if clips["label"].nunique() <= len(SYMBOLS) else len(LIGHT)
     series = []
     for number, (label, rows) in enumerate(clips.groupby("label", sort=True)):
         series.append(
@@ -210,7 +215,7 @@ def clip_map(clips: pd.DataFrame, method: str) -> Figure:
                 "x": _numbers(rows[f"{method}_x"], 4),
                 "y": _numbers(rows[f"{method}_y"], 4),
                 "text": [text(clip) for clip in rows["clip_id"]],
-                "marker": {"size": 7, "symbol": SYMBOLS[number // len(LIGHT) % len(SYMBOLS)], "opacity": 0.85},
+                "marker": {"size": 7, "symbol": SYMBOLS[number // cycle % len(SYMBOLS)], "opacity": 0.85},
                 "hovertemplate": "%{text}<extra>%{fullData.name}</extra>",
             }
         )

@@ -93,14 +93,15 @@ def packed(text: str) -> str:
 def pair_figures(pair: Pair, config: dict[str, Any]) -> dict[str, Any]:
     """All figures of a dataset and backbone, as `page.js` looks them up."""
     multilabel = config["datasets"][pair.dataset].get("multilabel", False)
-    k = pair.main.drop_duplicates("protocol").set_index("protocol")["k"].to_dict()
+    k: Any = pair.main.drop_duplicates("protocol").set_index("protocol")["k"].to_dict()
     found = {name: classes(pair.predictions[name], k, multilabel) for name in pair.combinations}
     score = "F1" if multilabel else "accuracy"
+    having = {protocol: [name for name in found if protocol in found[name]] for protocol in pair.protocols}
 
     def per_class(name: str, protocol: str) -> style.Figure:
         before: Classes | None = None
-        if pair.baseline is not None and name != pair.baseline:
-            before = found[pair.baseline][protocol]
+        if pair.baseline in having[protocol] and name != pair.baseline:
+            before = found[str(pair.baseline)][protocol]
         return figures.per_class(found[name][protocol], before, score)
 
     by_protocol = [figures.few_shot, figures.neighbours, figures.against_size, figures.against_cost]
@@ -114,10 +115,10 @@ def pair_figures(pair: Pair, config: dict[str, Any]) -> dict[str, Any]:
         "gains": figures.gains(pair),
         **{draw.__name__: {name: draw(pair, name) for name in pair.protocols} for draw in by_protocol},
         "confusion": {
-            protocol: {} if multilabel else {name: figures.confusion(found[name][protocol]) for name in found}
+            protocol: {name: figures.confusion(found[name][protocol]) for name in having[protocol] if not multilabel}
             for protocol in pair.protocols
         },
-        "per_class": {protocol: {name: per_class(name, protocol) for name in found} for protocol in pair.protocols},
+        "per_class": {protocol: {name: per_class(name, protocol) for name in having[protocol]} for protocol in having},
         "map": {
             str(name): {method: figures.clip_map(clips, method) for method in figures.METHODS}
             for name, clips in pair.maps.groupby("features", sort=False)
@@ -135,7 +136,7 @@ def main_rows(pair: Pair, protocols: Sequence[str]) -> list[dict[str, Any]]:
         for protocol in protocols:
             row: Any = found.get(protocol)
             cells += [Cell(""), Cell("")] if row is None else [_score(row, best[protocol]), _difference(row)]
-        cost = pair.costs.loc[name]
+        cost: Any = pair.costs.loc[name]
         cells += [
             _number(cost["clips_per_second"], "{:.1f}"),
             _number(cost["peak_mb"], "{:.0f}"),
@@ -148,6 +149,7 @@ def main_rows(pair: Pair, protocols: Sequence[str]) -> list[dict[str, Any]]:
 def every_row(pair: Pair) -> list[dict[str, Any]]:
     """The long table: a row a combination and setting."""
     rows = []
+    row: Any
     for row in pair.scores.itertuples():
         spread = row.std_draws if row.shots and pd.notna(row.std_draws) else row.std
         bounds = answer.interval(row)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,8 @@ import pandas as pd
 from ..evaluate.cost_table import COST
 from ..evaluate.render import title, usual
 from ..evaluate.table import RUN, SETTING, main_metric, number_of_neighbours, summary
+
+NO_MAP = pd.DataFrame({"features": [], "clip_id": [], "label": []})
 
 
 class Pair(NamedTuple):
@@ -19,7 +21,7 @@ class Pair(NamedTuple):
         dataset, backbone: names.
         metric: `accuracy`, or `mAP` where clips have several labels.
         baseline: name of the embedding feature, if the run has one.
-        combinations: of features, in the order of the run.
+        combinations: of features, in the order of the run; then fine-tuned models.
         protocols: name -> in words, with all training clips and the usual k.
         scores: columns `features`, `protocol`, `shots`, `k`, `mean`, `std`, `std_draws`, `usual` (this k stands
             for the protocol) and those of the comparison with the baseline: `difference`, `low`, `high`,
@@ -27,7 +29,7 @@ class Pair(NamedTuple):
         costs: a row a combination, columns `cost_table.COST`.
         at_edge: combinations whose linear probe, with all clips, chose the lowest or highest penalty.
         predictions: combination -> its Parquet files, a fold each.
-        maps: from `maps.maps`.
+        maps: from `maps.maps`; empty where a backbone was only fine-tuned.
     """
 
     dataset: str
@@ -77,28 +79,30 @@ def read(
     means = means.merge(against, how="left", on=[*RUN, *SETTING, "metric"])
     edge = scores[(scores["shots"] == 0) & scores["chosen"].str.contains('"at_edge": true', regex=False)]
     pairs = []
-    for (dataset, backbone), here in means.groupby(["dataset", "backbone"], sort=False):
-
-        def of(frame: pd.DataFrame, dataset: str = dataset, backbone: str = backbone) -> pd.DataFrame:
-            return frame[(frame["dataset"] == dataset) & (frame["backbone"] == backbone)]
-
+    which: Any
+    for which, here in means.groupby(["dataset", "backbone"], sort=False):
+        own, origin, edges = (_of(frame, *which) for frame in (scores, origins, edge))
         main = here[here["usual"] & (here["shots"] == 0)].drop_duplicates("protocol")
         pairs.append(
             Pair(
-                dataset=dataset,
-                backbone=backbone,
+                dataset=which[0],
+                backbone=which[1],
                 metric=here["metric"].iloc[0],
                 baseline=baseline,
                 combinations=here["features"].drop_duplicates().tolist(),
-                protocols={row.protocol: title(row.protocol, 0, row.k) for row in main.itertuples()},
+                protocols={name: title(name, 0, k) for name, k in zip(main["protocol"], main["k"], strict=True)},
                 scores=here.drop(columns=["dataset", "backbone", "metric"]),
-                costs=of(scores)[["features", *COST]].drop_duplicates("features").set_index("features"),
-                at_edge=of(edge)["features"].drop_duplicates().tolist(),
-                predictions=of(origins).groupby("features", sort=False)["path"].apply(list).to_dict(),
-                maps=pd.read_parquet(maps[dataset, backbone]),
+                costs=own[["features", *COST]].drop_duplicates("features").set_index("features"),
+                at_edge=edges["features"].drop_duplicates().tolist(),
+                predictions={str(name): list(files) for name, files in origin.groupby("features", sort=False)["path"]},
+                maps=pd.read_parquet(maps[which]) if which in maps else NO_MAP,
             )
         )
     return scores, pairs
+
+
+def _of(frame: pd.DataFrame, dataset: str, backbone: str) -> pd.DataFrame:
+    return frame[(frame["dataset"] == dataset) & (frame["backbone"] == backbone)]
 
 
 class Classes(NamedTuple):

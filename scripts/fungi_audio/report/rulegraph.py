@@ -7,6 +7,18 @@ from html import escape
 WIDTH, HEIGHT, GAP_X, GAP_Y = 150, 34, 14, 30
 
 
+def reduced(graph: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The graph without the edges that a longer way implies."""
+
+    def before(rule: str) -> set[str]:
+        return {far for source in graph.get(rule, ()) for far in (source, *before(source))}
+
+    return {
+        rule: [source for source in sources if not any(source in before(other) for other in sources)]
+        for rule, sources in graph.items()
+    }
+
+
 def layers(graph: Mapping[str, Sequence[str]]) -> list[list[str]]:
     """Rules by their distance from the start, each row sorted to lie below what it reads.
 
@@ -33,6 +45,7 @@ def svg(graph: Mapping[str, Sequence[str]], jobs: Mapping[str, int]) -> str:
         graph: rule -> rules whose files it reads.
         jobs: rule -> number of jobs.
     """
+    graph = reduced(graph)
     rows = layers(graph)
     width = max((len(row) for row in rows), default=1) * (WIDTH + GAP_X)
     height = len(rows) * (HEIGHT + GAP_Y) - GAP_Y + 4

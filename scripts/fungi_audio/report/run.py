@@ -49,8 +49,8 @@ def facts(pairs: Sequence[Pair]) -> dict[str, str]:
     found: dict[str, dict[str, None]] = {}
     libraries = {"Python": platform.python_version()}
     for pair in pairs:
-        for made_by in pair.maps.attrs["made_by"].values():
-            where = f"{made_by.get('device')}, {made_by.get('precision')}"
+        for made_by in pair.maps.attrs.get("made_by", {}).values():
+            where = f"{made_by.get('device')}, precision {made_by.get('precision')}"
             found.setdefault(f"checkpoint of {pair.backbone}", {})[f"SHA-256 {made_by.get('checkpoint')}"] = None
             found.setdefault("extracted on", {})[where] = None
             libraries |= made_by.get("versions", {})

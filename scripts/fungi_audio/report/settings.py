@@ -10,8 +10,18 @@ ELSEWHERE = ("cluster", "data_root")
 
 def used(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a resolved config that decides the results: no definition that the run leaves out, no site."""
-    kept = {key: value for key, value in config.items() if key not in ELSEWHERE}
-    return kept | {section: {name: config[section][name] for name in names} for section, names in config["run"].items()}
+    kept = {key: value for key, value in config.items() if key not in (*ELSEWHERE, "pretrain", "finetune")}
+    names = {section: list(chosen) for section, chosen in config["run"].items()}
+    for tuned in (config["finetune"][name] for name in names.get("finetune", [])):
+        names["datasets"].append(tuned["dataset"])
+        names["backbones"].append(tuned["backbone"])
+    checkpoints = [config["backbones"][name]["checkpoint"] for name in names["backbones"]]
+    names["pretrain"] = [text.removeprefix("pretrain:") for text in checkpoints if text.startswith("pretrain:")]
+    for name in names["pretrain"]:
+        names["datasets"] += config["pretrain"][name]["datasets"]
+    return kept | {
+        section: {name: config[section][name] for name in chosen} for section, chosen in names.items() if chosen
+    }
 
 
 def as_yaml(config: dict[str, Any]) -> str:

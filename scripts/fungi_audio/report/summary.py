@@ -43,17 +43,17 @@ def success(made: Iterable[str], jobs: int, seconds: float) -> str:
     return "\n".join([*lines, "", *(f"  {path:{width}}  {what}" for path, what in shown.items())]).rstrip()
 
 
-def failure(failed: Mapping[str, Sequence[str]], log: str) -> str:
+def failure(failed: Mapping[str, Sequence[str]], logs: Sequence[str]) -> str:
     """The end of a run in which jobs failed.
 
     Args:
         failed: a job in words (rule and wildcards) -> its log files.
-        log: Snakemake's own log.
+        logs: Snakemake's own.
     """
     lines = [f"{len(failed)} job{'' if len(failed) == 1 else 's'} failed." if failed else "The run was stopped."]
-    for job, logs in failed.items():
-        lines += ["", f"  {job}: {reason(logs)}", *(f"    log: {path}" for path in logs)]
-    lines += ["", f"What is done is kept; the same command goes on from here. Snakemake's log: {log}"]
+    for job, own in failed.items():
+        lines += ["", f"  {job}: {reason(own)}", *(f"    log: {path}" for path in own)]
+    lines += ["", f"What is done is kept; the same command goes on from here. Snakemake's log: {' '.join(logs)}"]
     return "\n".join(lines)
 
 
@@ -64,8 +64,8 @@ def reason(logs: Sequence[str]) -> str:
             continue
         lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()[-LINES:]
         told = [line for line in lines if line.strip()]
-        errors = [line.partition(" ERROR ")[2] for line in told if " ERROR " in line]
-        if errors and not errors[-1].endswith(" failed"):
+        errors = [line.partition(" ERROR ")[2].partition(": ")[2] for line in told if " ERROR " in line]
+        if errors and errors[-1]:
             return errors[-1]
         if told:
             return told[-1].strip()
