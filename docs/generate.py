@@ -43,8 +43,8 @@ def reference(schema: dict[str, Any]) -> str:
         named = f"{key}.NAME" if "additionalProperties" in rule and not rule.get("properties") else key
         parts.append(f"## `{named}`\n\n{rule['description']}\n\n{_table(_rows(rule, schema))}")
         parts.extend(
-            f"With `objective: {case['if']['properties']['objective']['const']}`: {case['then']['description']}\n\n"
-            + _table(_rows(case["then"], schema))
+            f"With `objective: {case['if']['properties']['objective']['const']}`: {case['then']['description']}\n"
+            + (f"\n{table}" if (table := _table(_rows(case["then"], schema))) else "")
             for case in _children(rule).get("allOf", [])
         )
         if key == "run":
