@@ -9,6 +9,7 @@ sys.path.insert(0, str(PROJECT / "scripts"))
 from snakemake.utils import min_version
 
 from fungi_audio.config import load
+from fungi_audio.errors import FungiError
 
 min_version("9.0")
 
@@ -16,7 +17,10 @@ min_version("9.0")
 configfile: PROJECT / "config.yaml"
 
 
-config = load(config, PROJECT)
+try:
+    config = load(config, PROJECT)
+except FungiError as error:
+    sys.exit(str(error))
 
 
 include: "rules/common.smk"

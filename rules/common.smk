@@ -1,6 +1,5 @@
 # What the stages share: definitions by name, where files lie, shards and folds.
 from fungi_audio.download import local_path
-from fungi_audio.errors import ConfigError
 from fungi_audio.provenance import code_digest
 from fungi_audio.presets import PRESETS
 from fungi_audio.registry import REGISTRY
@@ -50,11 +49,6 @@ def checkpoint(wildcards):
     if kind == "random":
         return f"results/checkpoints/{wildcards.backbone}.safetensors"
     path = None if source in PRESETS else local_path(source)
-    if path and not path.is_file():
-        raise ConfigError(
-            f"backbones.{wildcards.backbone}.checkpoint is {source!r}: no such file, and no preset of that name"
-            f"; presets: {', '.join(PRESETS)}"
-        )
     return str(path) if path else f"resources/checkpoints/{wildcards.backbone}.pth"
 
 

@@ -1,4 +1,4 @@
-# Where each dataset comes from; what is wrong with a source is said before any job starts.
+# Where each dataset comes from.
 import re
 
 from fungi_audio.datasets.source import locate
@@ -30,7 +30,3 @@ def layouts(synthetic):
         if (d["layout"] == "synthetic") == synthetic
     ]
     return "|".join(names) or "(?!)"
-
-
-for name in config["run"]["datasets"]:
-    locate(name, config["datasets"][name], config["allow_http"])

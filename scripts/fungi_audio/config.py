@@ -9,13 +9,38 @@ from typing import Any
 import jsonschema
 import yaml
 
+from .datasets.source import locate
+from .download import local_path
 from .errors import ConfigError
+from .presets import PRESETS
 from .registry import REGISTRY
+
+MADE = ("random", "pretrain")  # checkpoints that a run makes itself
 
 
 def load(config: dict[str, Any], root: Path) -> dict[str, Any]:
-    """`check` with the schema of the workflow at `root`."""
-    return check(config, root / "schemas" / "config.schema.yaml")
+    """`check` with the schema of the workflow at `root`; the local files that the run names exist.
+
+    Raises:
+        ConfigError: as `check`; a source or checkpoint that is not there or not allowed.
+    """
+    config = check(config, root / "schemas" / "config.schema.yaml")
+    for name in config["run"]["datasets"]:
+        locate(name, config["datasets"][name], config["allow_http"])
+    for name in config["run"]["backbones"]:
+        _check_checkpoint(name, config["backbones"][name]["checkpoint"])
+    return config
+
+
+def _check_checkpoint(name: str, checkpoint: str) -> None:
+    if checkpoint in PRESETS or checkpoint.partition(":")[0] in MADE:
+        return
+    path = local_path(checkpoint)
+    if path and not path.is_file():
+        raise ConfigError(
+            f"config: backbones.{name}.checkpoint is {checkpoint!r}: no such file, "
+            f"and no preset{_suggest(checkpoint, PRESETS)}. Presets: {', '.join(PRESETS)}"
+        )
 
 
 def check(config: dict[str, Any], schema: str | Path) -> dict[str, Any]:
