@@ -14,9 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import soundfile
+import torch
 import yaml
+from safetensors.torch import save_file
 from snakemake.utils import update_config
 
+from fungi_audio.backbones import ssast
 from fungi_audio.config import load
 
 ROOT = Path(__file__).parent.parent
@@ -131,6 +134,23 @@ def test_examples_of_formats(tutorial: tuple[Project, list[str]]) -> None:
         libraries = [name for name in ("polars", "duckdb") if f"import {name}" in block.text]
         if all(importlib.util.find_spec(name) for name in libraries):
             tutorial[0].follow(block)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/questions.md"])
+def test_examples_of_the_library(tmp_path: Path, page: str) -> None:
+    """Run with a tiny checkpoint under the names that the pages use."""
+    state = ssast.random_state("tiny-patch", seed=0)
+    torch.save({f"module.{key}": value for key, value in state.items()}, tmp_path / "SSAST-Base-Patch-400.pth")
+    save_file(state, tmp_path / "checkpoint.safetensors")
+    for name in ("a", "b", "c", "d", "clip"):
+        soundfile.write(tmp_path / f"{name}.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 16_000), 16_000)
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "scripts"), "OMP_NUM_THREADS": "1"}
+    examples = [text for language, text in BLOCK.findall((ROOT / page).read_text()) if language == "python"]
+    assert examples
+    for text in examples:
+        command = [sys.executable, "-c", text]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{text}\n{done.stderr}"
 
 
 @pytest.fixture(scope="module")
