@@ -1,0 +1,105 @@
+"""Mistakes in a configuration get one message that names the key, the value and what is allowed."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+from fungi_audio.config import load
+from fungi_audio.errors import ConfigError
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.workflow import ROOT, Workflow
+
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+
+
+def edited(path: str, value) -> dict:
+    config = copy.deepcopy(DEFAULT)
+    *parents, key = path.split("/")
+    section = config
+    for parent in parents:
+        section = section.setdefault(parent, {})
+    section[key] = value
+    return config
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_ready_made_configs_are_valid(path, monkeypatch, tmp_path):
+    over = yaml.safe_load(path.read_text(encoding="utf-8"))
+    merged = merge(copy.deepcopy(DEFAULT), over)
+    for section in ("datasets", "backbones"):
+        for name in merged["run"][section]:
+            for key in ("source", "checkpoint"):
+                local = merged[section][name].get(key, "")
+                if local.startswith("resources/"):
+                    file = tmp_path / local
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.touch()
+    monkeypatch.chdir(tmp_path)
+    load(merged, ROOT)
+
+
+def merge(base: dict, over: dict) -> dict:
+    for key, value in over.items():
+        base[key] = merge(base.get(key, {}), value) if isinstance(value, dict) else value
+    return base
+
+
+def test_defaults_are_filled_in_for_the_objective_that_has_them():
+    features = load(DEFAULT, ROOT)["features"]
+    assert features["embedding"] == {"objective": "embedding"}
+    assert "views" not in features["kl"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("sed", 1, r"unknown key 'sed'.*did you mean 'seed'"),
+        ("seed", "x", r"seed is 'x': expected integer"),
+        ("run/datasets", ["dmeo"], r"'dmeo'.*not defined.*did you mean 'demo'"),
+        ("run/backbones", ["none"], r"run.backbones names 'none'.*Defined: demo-tiny"),
+        ("features/kl/temperature", 0, r"features.kl.temperature is 0: must be above 0"),
+        ("features/kl/views", 4, r"unknown key 'views' in features.kl.*Allowed: objective, temperature"),
+        ("features/kl/objective", "klx", r"features.kl.objective is 'klx': allowed: embedding, kl, simclr"),
+        ("precision", "fp16", r"precision is 'fp16': allowed: auto, fp32, bf16"),
+        ("datasets/demo/layout", "esc", r"datasets.demo.layout is 'esc': allowed:"),
+        ("datasets/demo/folds", [], r"datasets.demo.folds"),
+        ("datasets/..%2Fx", {"layout": "csv", "target_length": 64}, r"must match"),
+        ("backbones/demo-tiny/checkpoint", "nowhere.pth", r"'nowhere.pth': no such file, and no preset"),
+    ],
+)
+def test_mistakes(path, value, message):
+    with pytest.raises(ConfigError, match=message):
+        load(edited(path, value), ROOT)
+
+
+@pytest.mark.parametrize("name", ["../../x", "a; touch PWNED", "", ".hidden", "a/b", "a b", "a\nb", "é"])
+def test_names_that_could_leave_their_folder_are_refused(name):
+    config = copy.deepcopy(DEFAULT)
+    config["datasets"][name] = config["datasets"]["demo"]
+    with pytest.raises(ConfigError):
+        load(config, ROOT)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from(["run", "seed", "datasets", "features", "backbones", "evaluation", "cluster"]), JSON)
+def test_no_value_gives_anything_but_a_config_error(section, value):
+    try:
+        load(edited(section, value), ROOT)
+    except ConfigError as error:
+        assert str(error)
+
+
+def test_snakemake_shows_one_message_and_no_traceback(tmp_path: Path):
+    done = Workflow(tmp_path, {"features": {"kl": {"temprature": 1}}}).snakemake("--dry-run", check=False)
+    assert done.returncode == 1
+    assert "unknown key 'temprature' in features.kl (did you mean 'temperature'?)" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert "File " not in done.stdout
