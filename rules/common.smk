@@ -17,6 +17,16 @@ wildcard_constraints:
     views=r"clean|views\d+",
 
 
+CATEGORIES = {
+    "report": "Report",
+    "table": "Tables",
+    "table_text": "Tables",
+    "comparisons": "Tables",
+    "scores": "Scores by fold",
+    "curves": "Training",
+}
+
+
 def dataset(wildcards):
     return config["datasets"][wildcards.dataset]
 
@@ -88,3 +98,13 @@ def feature_parts(dataset, backbone, feature, fold):
         f"results/features/{dataset}/{backbone}/{feature}/{feature_fold(feature, fold)}"
     )
     return [f"{folder}/part-{shard}.parquet" for shard in range(shards)]
+
+
+def reported(path, caption, **labels):
+    """An output that `snakemake --report` shows, with a caption of the folder report/ and its labels."""
+    return report(
+        path,
+        caption=f"../report/{caption}.rst",
+        category=CATEGORIES[caption],
+        labels=labels,
+    )

@@ -36,7 +36,14 @@ rule evaluate:
     input:
         lambda wildcards: sum(combination_parts(wildcards).values(), []),
     output:
-        scores="results/evaluation/{dataset}/{backbone}/{combination}/{fold}.csv",
+        scores=reported(
+            "results/evaluation/{dataset}/{backbone}/{combination}/{fold}.csv",
+            "scores",
+            dataset="{dataset}",
+            backbone="{backbone}",
+            features="{combination}",
+            fold="{fold}",
+        ),
         predictions="results/evaluation/{dataset}/{backbone}/{combination}/{fold}.predictions.parquet",
     log:
         "logs/evaluate/{dataset}/{backbone}/{combination}/{fold}.log",
@@ -95,10 +102,14 @@ rule table:
         scores=evaluations("csv"),
         predictions=evaluations("predictions.parquet"),
     output:
-        csv="results/table.csv",
-        markdown="results/table.md",
-        latex="results/table.tex",
-        comparisons="results/comparisons.csv",
+        csv=reported("results/table.csv", "table", table="scores", format="CSV"),
+        markdown=reported(
+            "results/table.md", "table_text", table="means", format="Markdown"
+        ),
+        latex=reported("results/table.tex", "table_text", table="means", format="LaTeX"),
+        comparisons=reported(
+            "results/comparisons.csv", "comparisons", table="differences", format="CSV"
+        ),
     log:
         "logs/table.log",
     benchmark:

@@ -76,10 +76,15 @@ rule finetune:
         model="results/finetune/{tuning}/{fold}/model.safetensors",
         scores="results/finetune/{tuning}/{fold}/test.safetensors",
         curves="results/finetune/{tuning}/{fold}/curves.csv",
-        plots=expand(
-            "results/finetune/{{tuning}}/{{fold}}/curves.{format}",
-            format=["svg", "png"],
-        ),
+        plots=[
+            reported(
+                "results/finetune/{tuning}/{fold}/curves.svg",
+                "curves",
+                run="{tuning}",
+                fold="{fold}",
+            ),
+            "results/finetune/{tuning}/{fold}/curves.png",
+        ],
     log:
         "logs/finetune/{tuning}/{fold}.log",
     benchmark:
@@ -119,7 +124,14 @@ rule finetune_scores:
             fold=compared_folds(wildcards),
         ),
     output:
-        scores="results/evaluation/{dataset}/{backbone}/finetune-{tuning}/{fold}.csv",
+        scores=reported(
+            "results/evaluation/{dataset}/{backbone}/finetune-{tuning}/{fold}.csv",
+            "scores",
+            dataset="{dataset}",
+            backbone="{backbone}",
+            features="finetune-{tuning}",
+            fold="{fold}",
+        ),
         predictions="results/evaluation/{dataset}/{backbone}/finetune-{tuning}/{fold}.predictions.parquet",
     log:
         "logs/finetune_scores/{dataset}/{backbone}/{tuning}/{fold}.log",

@@ -34,9 +34,14 @@ rule pretrain:
         pth="results/pretrain/{pretraining}/checkpoint.pth",
         safetensors="results/pretrain/{pretraining}/checkpoint.safetensors",
         curves="results/pretrain/{pretraining}/curves.csv",
-        plots=expand(
-            "results/pretrain/{{pretraining}}/curves.{format}", format=["svg", "png"]
-        ),
+        plots=[
+            reported(
+                "results/pretrain/{pretraining}/curves.svg",
+                "curves",
+                run="{pretraining}",
+            ),
+            "results/pretrain/{pretraining}/curves.png",
+        ],
     log:
         "logs/pretrain/{pretraining}.log",
     benchmark:

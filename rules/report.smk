@@ -76,12 +76,7 @@ rule report:
             )
         ],
     output:
-        html=report(
-            "results/report.html",
-            caption="../report/report.rst",
-            category="Report",
-            labels={"what": "report", "format": "HTML"},
-        ),
+        html=reported("results/report.html", "report", file="report", format="HTML"),
         answer="results/answer.txt",
     log:
         "logs/report.log",

@@ -358,6 +358,7 @@ def test_choices_change_the_figures(browser: webdriver.Chrome, report: Path) -> 
     assert browser.execute_script(f"{confusion}.hidden")
     choose(browser, "pair", "many, demo-tiny")
     assert not browser.execute_script(f"{confusion}.hidden")
+    choose(browser, "combination", "embedding+kl+simclr")
     assert browser.execute_script("return document.getElementById('map').data.length") == 50
     choose(browser, "label", "class 07")
     opacity = browser.execute_script("return document.getElementById('map').data.map(t => t.marker.opacity)")
