@@ -39,6 +39,7 @@ rule datafiles:
     wildcard_constraints:
         fold=r"\d+",
     priority: 1
+    localrule: True
     conda:
         "../envs/data.yaml"
     threads: 1
