@@ -28,6 +28,10 @@ lint: .venv/.complete
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint
 
+docs: .venv/.complete
+	PYTHONPATH=scripts $(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict --quiet
+
 .venv/.complete: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || \
 		{ echo "Python 3.11 is needed: install it, or say make PYTHON=/path/to/python3.11 demo"; exit 1; }

@@ -46,7 +46,7 @@ def write_features(folder: Path) -> dict[str, list[Path]]:
     spectrum = np.arange(1, WIDTH + 1) ** -0.5
     parts = {}
     for name in BLOCKS:
-        x = (0.5 * rng.normal(size=(CLASSES, WIDTH))[target] + rng.normal(size=(CLIPS, WIDTH))) * spectrum
+        x = (0.2 * rng.normal(size=(CLASSES, WIDTH))[target] + rng.normal(size=(CLIPS, WIDTH))) * spectrum
         x = x @ np.linalg.qr(rng.normal(size=(WIDTH, WIDTH)))[0]
         parts[name] = [folder / f"{name}.parquet"]
         metadata = {"dataset": "synthetic", "backbone": "none", "feature": name, "settings": {}}
@@ -103,11 +103,7 @@ def main() -> None:
         "machine": platform.platform(),
         "versions": versions(),
     }
-    print(
-        "\n{seconds:.0f} s in all on {cores} cores ({cpu_seconds:.0f} s of CPU), {peak_mb:.0f} MB a job".format(
-            **summary
-        )
-    )
+    print("\n{seconds:.0f} s on {cores} cores, {cpu_seconds:.0f} s of CPU, {peak_mb:.0f} MB a job".format_map(summary))
     if arguments.json:
         arguments.json.write_text(json.dumps({**summary, "jobs": results}, indent=1) + "\n", encoding="utf-8")
 

@@ -1,6 +1,7 @@
 # The report, and what a person sees at the end of a run.
 import time
 
+from fungi_audio.files import sha256
 from fungi_audio.report import settings, summary
 
 STARTED = time.monotonic()
@@ -95,6 +96,10 @@ rule report:
         config=settings.used(config),
         rules=rule_graph,
         code=code_digest("report.page", "report.run"),
+        page=[
+            sha256(path)
+            for path in sorted(PROJECT.glob("scripts/fungi_audio/report/page.*"))
+        ],
     script:
         "../scripts/report.py"
 

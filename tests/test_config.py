@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fungi_audio.config import load
-from fungi_audio.errors import ConfigError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fungi_audio.config import load
+from fungi_audio.errors import ConfigError
 from tests.workflow import ROOT, Workflow
 
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from snakemake.utils import update_config
 
 from fungi_audio.backbones import ssast
-from fungi_audio.config import load
+from fungi_audio.config import check
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -245,14 +245,16 @@ def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 200
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/questions.md", "docs/tutorial.md"])
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{page.name}" for page in sorted(DOCS.glob("*.md")))])
 def test_yaml_of_a_page_is_a_configuration(page: str) -> None:
     """Keys and values that a page shows are those that the schema knows, each block laid over those before it."""
+    if page == "docs/extending.md":
+        pytest.skip("its names are registered by the page itself; test_examples_of_extending plans a run of it")
     config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     for language, text in BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
         if language == "yaml":
             update_config(config, yaml.safe_load(text))
-            load(config, ROOT)
+            check(config, ROOT / "schemas/config.schema.yaml")
 
 
 def test_every_requirement_has_a_reason() -> None:

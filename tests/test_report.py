@@ -5,7 +5,6 @@ import gzip
 import itertools
 import json
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,14 +17,14 @@ import plotly.graph_objects as go
 import pytest
 import yaml
 from PIL import Image
-from selenium import webdriver
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from fungi_audio.config import check
 from fungi_audio.report import answer, figures, page, results, rulegraph, run, settings, style, summary
-from tests import small_run
+from tests import browser, small_run
 from tests.workflow import Workflow
 
 ROOT = Path(__file__).parent.parent
@@ -136,6 +135,18 @@ def test_gains_show_the_table_of_comparisons(made: tuple[Path, dict[str, Any]], 
     ]
     assert np.allclose(series["x"], 100 * rows["difference"], atol=1e-3)
     assert np.allclose(np.add(series["x"], series["error_x"]["array"]), 100 * rows["high"], atol=2e-3)
+
+
+def test_a_run_of_one_feature_has_a_report(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    table = pd.read_csv(made[1]["table"], dtype={"fold": "string"})
+    kept = table[(table["dataset"] == "demo") & (table["features"] == "kl")]
+    kept.to_csv(tmp_path / "table.csv", index=False)
+    pd.read_csv(made[1]["comparisons"]).head(0).to_csv(tmp_path / "comparisons.csv", index=False)
+    files = [path for path in made[1]["predictions"] if "/demo/demo-tiny/kl/" in path]
+    scores, found = results.read(tmp_path / "table.csv", tmp_path / "comparisons.csv", files, made[1]["maps"], None)
+    config = small_run.config({"demo": 6}, BACKBONES)
+    text = page.render(scores, found, config, GRAPH, {}, run.rule_times(tmp_path), run.facts(found), None)
+    assert "no embedding and gradients to compare" in text
 
 
 def test_fine_tuned_models_are_rows_without_gains(pairs: list[results.Pair]) -> None:
@@ -257,141 +268,111 @@ def test_a_failed_run_ends_with_its_reason(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    driver, chromium = shutil.which("chromedriver"), shutil.which("chromium")
-    if not (driver and chromium):
+def chrome() -> Iterator[Chrome]:
+    if browser.programs() is None:
         subprocess.run(
             ["apt-get", "install", "-y", "-qq", "chromium", "chromium-driver"], capture_output=True, check=False
         )
-        driver, chromium = shutil.which("chromedriver"), shutil.which("chromium")
-    if not (driver and chromium):
+    if browser.programs() is None:
         pytest.skip("no chromium and chromedriver, and apt-get could not install them")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in (
-        "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-    ):  # fmt: skip
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield started
-    started.quit()
+    with browser.headless() as started:
+        yield started
 
 
-def open_page(browser: webdriver.Chrome, path: Path, width: int = 1280, scheme: str = "light") -> None:
-    feature = {"name": "prefers-color-scheme", "value": scheme}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.get(path.as_uri())
-    WebDriverWait(browser, 30).until(lambda b: b.execute_script("return document.documentElement.dataset.ready"))
-
-
-def choose(browser: webdriver.Chrome, name: str, words: str) -> None:
-    Select(browser.find_element(By.NAME, name)).select_by_visible_text(words)
+def choose(chrome: Chrome, name: str, words: str) -> None:
+    Select(chrome.find_element(By.NAME, name)).select_by_visible_text(words)
     time.sleep(0.5)
 
 
-def column(browser: webdriver.Chrome, number: int, table: str = "main") -> list[str]:
+def column(chrome: Chrome, number: int, table: str = "main") -> list[str]:
     script = """return [...document.querySelectorAll(`#${arguments[0]} tbody tr`)].filter(row => !row.hidden)
       .map(row => row.cells[arguments[1]].dataset.value ?? row.cells[arguments[1]].textContent)"""
-    return browser.execute_script(script, table, number)
+    return chrome.execute_script(script, table, number)
 
 
-def test_opens_offline_without_errors(browser: webdriver.Chrome, report: Path) -> None:
-    open_page(browser, report)
-    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+def test_opens_offline_without_errors(chrome: Chrome, report: Path) -> None:
+    browser.open_page(chrome, report)
+    assert [entry for entry in chrome.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+    messages = [json.loads(entry["message"])["message"] for entry in chrome.get_log("performance")]
     asked = {m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"}
     assert asked and all(url.startswith(("file:", "data:", "blob:")) for url in asked), asked
-    shown = browser.execute_script(
+    shown = chrome.execute_script(
         "return [...document.querySelectorAll('.plot')].map(p => [p.hidden, !!p.querySelector('svg')])"
     )
     assert len(shown) == 8 and all(drawn for hidden, drawn in shown if not hidden)
-    assert browser.execute_script("return [...document.querySelectorAll('.plot')].every(p => p.hidden || p.ariaLabel)")
-    assert browser.execute_script("return [...document.querySelectorAll('th')].every(th => th.scope)")
+    assert chrome.execute_script("return [...document.querySelectorAll('.plot')].every(p => p.hidden || p.ariaLabel)")
+    assert chrome.execute_script("return [...document.querySelectorAll('th')].every(th => th.scope)")
 
 
-def test_sorts_and_filters(browser: webdriver.Chrome, report: Path) -> None:
-    open_page(browser, report)
-    header = browser.find_elements(By.CSS_SELECTOR, "#main thead button")[3]
+def test_sorts_and_filters(chrome: Chrome, report: Path) -> None:
+    browser.open_page(chrome, report)
+    header = chrome.find_elements(By.CSS_SELECTOR, "#main thead button")[3]
     header.click()
-    values = [float(value) for value in column(browser, 3)]
+    values = [float(value) for value in column(chrome, 3)]
     assert values == sorted(values, reverse=True) and len(values) == 7 + 3 + 3
     header.click()
-    assert [float(value) for value in column(browser, 3)] == sorted(values)
-    assert browser.execute_script("return document.querySelectorAll('#main th')[3].ariaSort") == "ascending"
-    browser.find_element(By.CSS_SELECTOR, "input[data-filters=main]").send_keys("several kl+sim")
-    assert set(column(browser, 1)) == {"several"} and len(column(browser, 0)) == 1
+    assert [float(value) for value in column(chrome, 3)] == sorted(values)
+    assert chrome.execute_script("return document.querySelectorAll('#main th')[3].ariaSort") == "ascending"
+    chrome.find_element(By.CSS_SELECTOR, "input[data-filters=main]").send_keys("several kl+sim")
+    assert set(column(chrome, 1)) == {"several"} and len(column(chrome, 0)) == 1
 
 
-def test_hovering_names_the_clip_and_markup_stays_text(browser: webdriver.Chrome, report: Path) -> None:
-    open_page(browser, report)
-    choose(browser, "method", "PCA")
-    point = browser.execute_script("""
+def test_hovering_names_the_clip_and_markup_stays_text(chrome: Chrome, report: Path) -> None:
+    browser.open_page(chrome, report)
+    choose(chrome, "method", "PCA")
+    point = chrome.execute_script("""
       const plot = document.getElementById("map"), layout = plot._fullLayout;
       const trace = plot.data.findIndex(t => t.text[0].includes("alert"));
       plot.scrollIntoView({ block: "center" });
       const box = plot.getBoundingClientRect(), [x, y] = [plot.data[trace].x[0], plot.data[trace].y[0]];
       return [box.x + layout.xaxis._offset + layout.xaxis.d2p(x), box.y + layout.yaxis._offset + layout.yaxis.d2p(y)];
     """)
-    actions = ActionChains(browser)
+    actions = ActionChains(chrome)
     actions.w3c_actions.pointer_action.move_to_location(*map(round, point))
     actions.perform()
-    hover = WebDriverWait(browser, 5).until(lambda b: b.find_elements(By.CSS_SELECTOR, "#map .hovertext"))
+    hover = WebDriverWait(chrome, 5).until(lambda b: b.find_elements(By.CSS_SELECTOR, "#map .hovertext"))
     assert small_run.NASTY in hover[0].text
-    assert browser.execute_script("return document.querySelectorAll('b, .plot script').length") == 0
-    assert "<b>dog & cat</b>" in browser.execute_script(
+    assert chrome.execute_script("return document.querySelectorAll('b, .plot script').length") == 0
+    assert "<b>dog & cat</b>" in chrome.execute_script(
         "return document.querySelector('select[name=label]').textContent"
     )
-    assert not [e for e in browser.get_log("browser") if e["level"] == "SEVERE"]
+    assert not [e for e in chrome.get_log("browser") if e["level"] == "SEVERE"]
 
 
-def test_choices_change_the_figures(browser: webdriver.Chrome, report: Path) -> None:
-    open_page(browser, report)
+def test_choices_change_the_figures(chrome: Chrome, report: Path) -> None:
+    browser.open_page(chrome, report)
     confusion = "return document.querySelector('[data-path^=confusion]')"
-    before = browser.execute_script(f"{confusion}.ariaLabel")
-    choose(browser, "combination", "kl")
-    assert browser.execute_script(f"{confusion}.ariaLabel") != before
-    choose(browser, "pair", "several, demo-tiny")
-    assert browser.execute_script(f"{confusion}.hidden")
-    choose(browser, "pair", "many, demo-tiny")
-    assert not browser.execute_script(f"{confusion}.hidden")
-    choose(browser, "combination", "embedding+kl+simclr")
-    assert browser.execute_script("return document.getElementById('map').data.length") == 50
-    choose(browser, "label", "class 07")
-    opacity = browser.execute_script("return document.getElementById('map').data.map(t => t.marker.opacity)")
+    before = chrome.execute_script(f"{confusion}.ariaLabel")
+    choose(chrome, "combination", "kl")
+    assert chrome.execute_script(f"{confusion}.ariaLabel") != before
+    choose(chrome, "pair", "several, demo-tiny")
+    assert chrome.execute_script(f"{confusion}.hidden")
+    choose(chrome, "pair", "many, demo-tiny")
+    assert not chrome.execute_script(f"{confusion}.hidden")
+    choose(chrome, "combination", "embedding+kl+simclr")
+    assert chrome.execute_script("return document.getElementById('map').data.length") == 50
+    choose(chrome, "label", "class 07")
+    opacity = chrome.execute_script("return document.getElementById('map').data.map(t => t.marker.opacity)")
     assert sorted(opacity)[-2:] == [0.08, 1]
 
 
-def test_dark_phone_and_print(browser: webdriver.Chrome, report: Path) -> None:
-    open_page(browser, report, width=360, scheme="dark")
-    assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+def test_dark_phone_and_print(chrome: Chrome, report: Path) -> None:
+    browser.open_page(chrome, report, width=360, scheme="dark")
+    assert chrome.execute_script("return document.documentElement.scrollWidth") <= 360
     ink = "return getComputedStyle(document.querySelector('.plot text.xtitle')).fill"
-    assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 29)"
-    assert browser.execute_script(ink) == "rgb(227, 231, 236)"
-    open_page(browser, report)
-    browser.execute_script(
+    assert chrome.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 29)"
+    assert chrome.execute_script(ink) == "rgb(227, 231, 236)"
+    browser.open_page(chrome, report)
+    chrome.execute_script(
         "addEventListener('beforeprint', () => { document.title = document.querySelector('.plot').layout.width })"
     )
-    printed = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {})["data"])
-    assert printed.startswith(b"%PDF") and browser.title == "700"
+    printed = base64.b64decode(chrome.execute_cdp_cmd("Page.printToPDF", {})["data"])
+    assert printed.startswith(b"%PDF") and chrome.title == "700"
 
 
-def test_picture_of_the_report(browser: webdriver.Chrome, report: Path, tmp_path: Path) -> None:
-    """The top of the page, as the README shows it (`screenshot` writes it from any report)."""
-    screenshot(browser, report, tmp_path / "report.png")
+def test_picture_of_the_report(chrome: Chrome, report: Path, tmp_path: Path) -> None:
+    """The top of the page, as the README shows it: ``python -m tests.browser results/report.html report.png``."""
+    browser.screenshot(chrome, report, tmp_path / "report.png")
     with Image.open(tmp_path / "report.png") as image:
         assert image.width == 1200 and len(image.getcolors(256) or []) > 20
     assert (tmp_path / "report.png").stat().st_size < 200_000
-
-
-def screenshot(browser: webdriver.Chrome, report: Path, png: Path) -> None:
-    """Write the first 1,500 pixels of a report, in 128 colours."""
-    open_page(browser, report, width=1200)
-    clip = {"x": 0, "y": 0, "width": 1200, "height": 1500, "scale": 1}
-    shot = browser.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
-    png.write_bytes(base64.b64decode(shot["data"]))
-    with Image.open(png) as image:
-        image.convert("RGB").quantize(128).save(png, optimize=True)

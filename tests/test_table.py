@@ -196,6 +196,8 @@ def test_extraction_cost(run: Run, tmp_path: Path) -> None:
     found = cost_table.cost_table(jobs, NAMES).set_index("features")
     assert np.isnan(found.loc["simclr", "clips_per_second"]) and found.loc["simclr", "feature_bytes"] > 0
     assert "nan" not in render.markdown(long, no_comparisons(), found.reset_index(), [], None)
+    gone = {("my_data", "tiny", "embedding"): cost_table.Jobs([clean], [str(tmp_path / "deleted.parquet")])}
+    assert cost_table.cost_table(gone, ["embedding"])[cost_table.COST].isna().all(axis=None)
 
 
 def no_comparisons() -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,10 +14,9 @@ from .backbones.base import Activations, Backbone
 from .progress import progress
 from .views import augment
 
-LARGEST_BATCH = {"cpu": 16, "cuda": 512}
+LARGEST_BATCH = {"cpu": 3_000, "cuda": 300_000}  # tokens; more of them leave the CPU's cache
 BYTES_PER_VALUE = 48  # peak bytes of the trunk for each (token, channel), measured on the base model
 MEMORY_SHARE = 0.5
-OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +55,11 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
 
 
 def batch_size(backbone: Backbone, frames: int, mel: int, device: torch.device) -> int:
-    """Inputs a batch that fit into half of the free memory."""
+    """Inputs a batch: as many as keep the device busy and fit into half of its free memory."""
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     tokens = frames * mel // 100
-    fits = int(free * MEMORY_SHARE / (BYTES_PER_VALUE * tokens * backbone.width))
-    return max(1, min(fits, LARGEST_BATCH[device.type]))
+    fits = int(free * MEMORY_SHARE / (BYTES_PER_VALUE * backbone.width))
+    return max(1, min(fits, LARGEST_BATCH[device.type]) // tokens)
 
 
 def encode(
@@ -69,7 +68,7 @@ def encode(
     """Activations, a chunk of clips at a time, from clip `first` of the source on.
 
     The batch halves when memory runs out; the results do not depend on it. The next batch is read and
-    copied while the current one is computed.
+    copied while the current one is computed, and on a GPU nothing is waited for before the chunk's end.
 
     Args:
         backbone: on its device, with its precision set.
@@ -78,51 +77,65 @@ def encode(
     Yields:
         Index of the chunk's first clip, and activations `[clips * views, positions, …]` on the CPU.
     """
+    if first >= len(source.rows):
+        return
     device = next(backbone.parameters()).device
     views = source.views
+    length, end = chunk * views, len(source.rows) * views
     _, frames, mel = source.fbank.shape
     size = batch_size(backbone, frames, mel, device)
-    for start in range(first, len(source.rows), chunk):
-        stop = min(start + chunk, len(source.rows))
-        parts: list[Activations] = []
-        position, end = start * views, stop * views
+    position, parts = first * views, list[Activations]()
+
+    def load(start: int) -> Future[torch.Tensor]:
+        """Start to read the batch from input `start` on; it ends with its chunk at the latest."""
+        return loader.submit(_load, source, start, min(start + size, start - start % length + length, end), device)
+
+    with _thread(device) as loader:
+        following = load(position)
         while position < end:
             try:
-                for part in _batches(backbone, source, position, end, size, device):
-                    parts.append(part)
-                    position += len(part.inputs)
-                    if bar is not None:
-                        bar.update(len(part.inputs) / views)
-            except OUT_OF_MEMORY:
-                if size == 1:
+                batch = following.result()
+                after = position + len(batch)
+                if after < end:
+                    following = load(after)
+                parts.append(backbone.activations(batch))
+            except (RuntimeError, MemoryError) as error:
+                if size == 1 or not _out_of_memory(error):
                     raise
                 size //= 2
                 log.warning("out of memory; going on with batches of %d", size)
-                if device.type == "cuda":
-                    torch.cuda.empty_cache()
-        yield start, Activations(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+                following = load(position)
+                continue
+            position = after
+            if bar is not None:
+                bar.update(len(batch) / views)
+            if position == end or position % length == 0:
+                yield first, Activations(*(torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True)))
+                first, parts = position // views, []
 
 
-def _batches(
-    backbone: Backbone, source: Source, first: int, end: int, size: int, device: torch.device
-) -> Iterator[Activations]:
-    def load(position: int) -> torch.Tensor:
-        stop = min(position + size, end)
-        rows = source.rows[np.arange(position, stop) // source.views]
-        fbank = torch.from_numpy(np.ascontiguousarray(source.fbank[rows]))
-        if device.type == "cuda":
-            fbank = fbank.pin_memory().to(device, non_blocking=True)
-        if source.keys is not None:
-            fbank = augment(fbank, source.keys[position:stop].to(device))
-        return normalise(fbank, source.mean, source.std)
+def _load(source: Source, first: int, stop: int, device: torch.device) -> torch.Tensor:
+    """Inputs `first` to `stop`, read once a clip; views are made on the device."""
+    clips = np.arange(first, stop) // source.views
+    fbank = torch.from_numpy(source.fbank[source.rows[clips[0] : clips[-1] + 1]])
+    if device.type == "cuda":
+        fbank = fbank.pin_memory().to(device, non_blocking=True)
+    if source.keys is not None:
+        fbank = fbank[torch.from_numpy(clips - clips[0]).to(device)]
+        fbank = augment(fbank, source.keys[first:stop].to(device))
+    return normalise(fbank, source.mean, source.std)
 
-    with ThreadPoolExecutor(1) as loader:
-        following = loader.submit(load, first)
-        for position in range(first, end, size):
-            batch = following.result()
-            if position + size < end:
-                following = loader.submit(load, position + size)
-            yield Activations(*(tensor.float().cpu() for tensor in backbone.activations(batch)))
+
+def _thread(device: torch.device) -> ThreadPoolExecutor:
+    """A thread that reads ahead; CUDA's current device is a thread's own."""
+    if device.type == "cuda":
+        return ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(device,))
+    return ThreadPoolExecutor(1)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out; torch says so of a GPU by its type, of the CPU only by its text."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def encode_all(backbone: Backbone, source: Source, description: str) -> Activations:

@@ -21,7 +21,7 @@ from .progress import progress
 from .projection import Signs
 from .views import view_keys
 
-GRADIENT_CLIPS = 2048
+GRADIENT_CLIPS = 1024
 
 
 def open_backbone(

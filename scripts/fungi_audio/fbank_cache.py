@@ -39,11 +39,11 @@ def build(paths: Sequence[Path], frames: int, output: Path, workers: int) -> Non
             (part, offset, first, list(paths[first : first + BATCH]), frames) for first in range(0, len(paths), BATCH)
         ]
         problems: list[str] = []
-        with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            with progress("log-mel", len(paths)) as bar:
-                for (*_, batch, _), errors in zip(jobs, pool.map(_write_batch, jobs), strict=True):
-                    problems += errors
-                    bar.update(len(batch))
+        pool = ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+        with pool, progress("log-mel", len(paths)) as bar:
+            for (*_, batch, _), errors in zip(jobs, pool.map(_write_batch, jobs), strict=True):
+                problems += errors
+                bar.update(len(batch))
         if problems:
             raise DataError(f"{len(problems)} clips cannot be used:\n  " + "\n  ".join(problems))
 

@@ -34,7 +34,7 @@ def cost_table(features: Mapping[tuple[str, str, str], Jobs], combinations: Sequ
     Returns:
         Columns `dataset`, `backbone`, `features`, `clips_per_second`, `seconds_per_clip` (wall time of
         the jobs, start-up included, one after the other), `peak_mb` (largest resident memory of a job,
-        MiB) and `feature_bytes` (Parquet, one fold). Without benchmark files the times are NA.
+        MiB) and `feature_bytes` (Parquet, one fold). What is not on disk any more is NaN.
     """
     rows = []
     for dataset, backbone in dict.fromkeys((dataset, backbone) for dataset, backbone, _ in features):
@@ -45,6 +45,8 @@ def cost_table(features: Mapping[tuple[str, str, str], Jobs], combinations: Sequ
 
 
 def _cost(jobs: Sequence[Jobs]) -> dict[str, float]:
+    if not all(Path(part).is_file() for job in jobs for part in job.parts):
+        return {}
     clips = sum(pq.read_metadata(part).num_rows for part in jobs[0].parts)
     size = sum(Path(part).stat().st_size for job in jobs for part in job.parts)
     paths = sorted({path for job in jobs for path in job.benchmarks})

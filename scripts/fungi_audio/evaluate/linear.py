@@ -104,13 +104,13 @@ def holdout(labels: np.ndarray, seed: int, share: float = 0.2) -> tuple[np.ndarr
     Every class keeps at least one row to fit on; a class with one row is not validated on.
 
     Args:
-        labels: `[n]`.
+        labels: int `[n]`.
         seed: of the draw within each class.
         share: of each class that goes to validation, rounded, at least one row.
     """
     rng = np.random.default_rng(seed)
     order = np.lexsort((rng.random(len(labels)), labels))
-    groups = np.split(order, np.flatnonzero(np.diff(np.unique(labels, return_inverse=True)[1][order])) + 1)
+    groups = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
     valid = [group[: min(len(group) - 1, max(1, round(share * len(group))))] for group in groups]
     chosen = np.zeros(len(labels), dtype=bool)
     chosen[np.concatenate(valid)] = True

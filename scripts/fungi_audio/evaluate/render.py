@@ -181,9 +181,13 @@ COST_HEAD = ["features", "clips/s", "s a clip", "peak memory, MB", "features, MB
 
 
 def _cost(row: Any) -> list[str]:
-    numbers = [f"{row.clips_per_second:.1f}", f"{row.seconds_per_clip:.3g}", f"{row.peak_mb:.0f}"]
-    known = [number if number != "nan" else "" for number in numbers]
-    return [row.features, *known, f"{row.feature_bytes / 1e6:.1f}"]
+    numbers = [
+        f"{row.clips_per_second:.1f}",
+        f"{row.seconds_per_clip:.3g}",
+        f"{row.peak_mb:.0f}",
+        f"{row.feature_bytes / 1e6:.1f}",
+    ]
+    return [row.features, *("" if number == "nan" else number for number in numbers)]
 
 
 def _table(head: Sequence[str], rows: Iterable[Iterable[str]]) -> list[str]:

@@ -9,6 +9,8 @@ from ..errors import ConfigError
 from ..gradient import gradient_terms
 from ..projection import Signs, project
 
+TAIL_POSITIONS = 8192  # that go through the tail at once: 100 MB an MLP activation of the base model
+
 
 class Objective(ABC):
     """One kind of feature.
@@ -38,5 +40,8 @@ class GradientObjective(Objective):
     def features(self, backbone: Backbone, activations: Activations, signs: Signs | None) -> torch.Tensor:
         if signs is None:
             raise ConfigError("a gradient feature needs a projection")
-        terms = gradient_terms(backbone, activations, self.loss, max(self.views, 1))
-        return project(*terms, signs)
+        views = max(self.views, 1)
+        inputs = views * max(1, TAIL_POSITIONS // (views * activations.inputs.shape[1]))
+        batches = zip(*(tensor.split(inputs) for tensor in activations), strict=True)
+        terms = [gradient_terms(backbone, Activations(*batch), self.loss, views) for batch in batches]
+        return project(*(torch.cat(tensors) for tensors in zip(*terms, strict=True)), signs)

@@ -75,7 +75,7 @@ def read(
     means = summary(scores)
     means = means[means["metric"] == means["dataset"].map(main_metric(scores))]
     means = means.assign(usual=usual(means))
-    against = pd.read_csv(comparisons).drop(columns=["n_clips"])
+    against = pd.read_csv(comparisons).drop(columns=["n_clips"]).astype({"shots": "int64", "k": "int64"})
     means = means.merge(against, how="left", on=[*RUN, *SETTING, "metric"])
     edge = scores[(scores["shots"] == 0) & scores["chosen"].str.contains('"at_edge": true', regex=False)]
     pairs = []
