@@ -108,6 +108,22 @@ def test_comparisons_with_the_embedding(run: Run) -> None:
     pd.testing.assert_frame_equal(found, again)
 
 
+def test_a_fold_without_one_of_the_settings(run: Run, tmp_path: Path) -> None:
+    """Few-shot draws of a fold that lacks a class may be too small for a k."""
+    long = table.collect(run.scores)
+    dropped = (long["fold"] == "1") & (long["shots"] == 2) & (long["chosen"] == '{"k": 5}')
+    predictions = []
+    for i, path in enumerate(run.predictions):
+        rows = pd.read_parquet(path)
+        if i % 3 == 0:
+            path = str(tmp_path / f"{i}.parquet")
+            rows[~((rows["shots"] == 2) & (rows["chosen"] == '{"k": 5}'))].to_parquet(path)
+        predictions.append(path)
+    found = table.comparisons(long[~dropped], predictions, "embedding", seed=42)
+    row = found.set_index(["features", *table.SETTING]).loc[("simclr", "knn", 2, 5)]
+    assert row["n_clips"] == 60 and row["low"] <= row["difference"] <= row["high"]
+
+
 def test_without_an_embedding_there_is_nothing_to_compare(run: Run) -> None:
     found = table.comparisons(table.collect(run.scores), run.predictions, None, seed=42)
     assert found.empty and found.columns.tolist() == table.COMPARISONS

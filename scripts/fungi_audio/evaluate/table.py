@@ -84,8 +84,9 @@ def comparisons(
         folds = dict.fromkeys(fold for _, fold in hits)
         for row in rows.itertuples():
             setting: Any = (row.protocol, row.shots, row.k)
-            pairs = [(hits[row.features, fold].loc[setting], hits[baseline, fold].loc[setting]) for fold in folds]
-            differences = [(other - embedding).to_numpy() for other, embedding in pairs]
+            pairs = [(hits[row.features, fold], hits[baseline, fold]) for fold in folds]
+            pairs = [pair for pair in pairs if setting in pair[0].index]  # k may exceed a fold's few-shot draw
+            differences = [(other.loc[setting] - embedding.loc[setting]).to_numpy() for other, embedding in pairs]
             name = named_seed(seed, "bootstrap", *run, row.features, *setting)
             tests[row.Index] = {"n_clips": sum(map(len, differences)), **_test(differences, str(row.metric), name)}
     return table.join(pd.DataFrame.from_dict(tests, orient="index")).reindex(columns=COMPARISONS)
