@@ -12,9 +12,9 @@ with job(snakemake):
     scores, pairs = results.read(
         input.table, input.comparisons, input.predictions, maps, settings.baseline(params.config)
     )
-    text = page.render(
+    html = page.render(
         scores, pairs, params.config, params.rules["graph"], params.rules["jobs"],
         run.rule_times("results/benchmarks"), run.facts(pairs), run.commit(provenance.ROOT),
     )  # fmt: skip
-    write_text(output.html, text)
-    write_text(output.answer, answer.overall(pairs, bool(settings.warnings(params.config))) + "\n")
+    write_text(output.html, html)
+    write_text(output.answer, answer.text(pairs, bool(settings.warnings(params.config))))

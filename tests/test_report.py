@@ -78,7 +78,9 @@ def test_answer_states_difference_interval_and_noise(pairs: list[results.Pair]) 
         else:
             assert answer.interval(row) in text
             assert ("contains 0" in text) == (row.low <= 0 <= row.high)
-    assert answer.overall(pairs, demonstration=True).startswith("Demonstration only: ")
+    told = answer.text(pairs, demonstration=True).splitlines()
+    assert told[0].startswith("Demonstration only: of 3 pairs") and len(told) == 1 + 3
+    assert told[1].count(" to ") == 3 and "several" in told[2] and "no interval" in told[2]
 
 
 @pytest.mark.parametrize(

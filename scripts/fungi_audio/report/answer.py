@@ -80,8 +80,14 @@ def by_protocol(pair: Pair, skip: int = 0) -> str:
 
 def overall(pairs: Sequence[Pair], demonstration: bool) -> str:
     """The answer of the run in one sentence; a demonstration says that it is one."""
-    text = _overall(pairs)
-    return f"Demonstration only: {text[0].lower()}{text[1:]}" if demonstration else text
+    says = _overall(pairs)
+    return f"Demonstration only: {says[0].lower()}{says[1:]}" if demonstration else says
+
+
+def text(pairs: Sequence[Pair], demonstration: bool) -> str:
+    """`overall`, then a line a dataset and backbone with the verdict of every protocol."""
+    lines = [f"{pair.dataset} with {pair.backbone}: {by_protocol(pair)}" for pair in pairs if everything(pair)]
+    return "\n".join([overall(pairs, demonstration), *lines]) + "\n"
 
 
 def _overall(pairs: Sequence[Pair]) -> str:
