@@ -35,6 +35,7 @@ include: "rules/backbone.smk"
 include: "rules/encode.smk"
 include: "rules/gradient.smk"
 include: "rules/finetune.smk"
+include: "rules/masked.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
 

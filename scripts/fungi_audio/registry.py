@@ -23,6 +23,8 @@ REGISTRY = {
         "embedding": "objectives.embedding",
         "kl": "objectives.kl",
         "simclr": "objectives.simclr",
+        "mpc": "objectives.mpc",
+        "mpg": "objectives.mpg",
     },
 }
 

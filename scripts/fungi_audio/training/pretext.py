@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..backbones.ssast import MEL, SPECIAL, SSAST, describe, initialise
+from ..backbones.ssast import MEL, SPECIAL, SSAST, build, describe, initialise
 from ..errors import CheckpointError
 from ..randomness import named_seed
 
@@ -74,7 +74,7 @@ class Pretext(nn.Module):
             fbank: normalised log-mels `[n, frames, mel]`.
             masks: objective (`mpc`, `mpg`) to masked positions, int64 `[n, masked]`.
         """
-        patches = raw_patches(fbank.float(), self.v.patch)
+        patches = self.patches(fbank.float())
         predicted = self.predict(fbank, masks)
         losses, accuracy = {}, torch.full((len(fbank),), torch.nan, device=fbank.device)
         with torch.autocast(fbank.device.type, enabled=False):
@@ -85,6 +85,10 @@ class Pretext(nn.Module):
                 else:
                     losses[name] = mpg_loss(predicted[name].float(), truth)
         return Outcome(losses, accuracy)
+
+    def patches(self, fbank: torch.Tensor) -> torch.Tensor:
+        """What the heads predict: the raw patches `[n, positions, values]`."""
+        return raw_patches(fbank, self.v.patch)
 
     def predict(self, fbank: torch.Tensor, masks: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Each objective's prediction of its masked patches, `[n, masked, values]`."""
@@ -118,19 +122,22 @@ def new_pretext(width: int, frames: int, patch: tuple[int, int], seed: int) -> P
     return model
 
 
-def load_pretext(state: dict[str, torch.Tensor]) -> Pretext:
-    """The pretext model of a published state dict (`backbones.checkpoints.load`).
+def load_pretext(state: dict[str, torch.Tensor], frames: int | None = None) -> Pretext:
+    """The frozen pretext model of a published state dict (`backbones.checkpoints.load`), in evaluation mode.
+
+    Args:
+        frames: input length; None is that of the pretraining. Positions are adapted to another.
 
     Raises:
         CheckpointError: not an SSAST checkpoint, or without its pretext heads.
     """
     shape = describe(state)
-    network = SSAST(shape.width, int(state["p_input_tdim"]), shape.patch, stride=shape.patch, depth=shape.depth)
-    model = Pretext(network)
-    missing = [key for key in model.state_dict() if key not in state]
+    model = Pretext(build(state, frames or int(state["p_input_tdim"]), stride=shape.patch))
+    heads = {key: value for key, value in state.items() if not key.startswith("v.")}
+    missing = [key for key in model.state_dict() if not key.startswith("v.") and key not in heads]
     if missing:
         raise CheckpointError(
             f"the checkpoint lacks {missing[0]}: it was saved without its pretext heads, which mpc and mpg need"
         )
-    model.load_state_dict({key: state[key].float() for key in model.state_dict()})
-    return model
+    model.load_state_dict(heads, strict=False)
+    return model.requires_grad_(False).eval()

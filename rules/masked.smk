@@ -1,0 +1,65 @@
+# Log-mels and a checkpoint with its pretext heads -> features of the objectives mpc and mpg.
+import re
+
+MASKED = [
+    name
+    for name, settings in config["features"].items()
+    if settings["objective"] in ("mpc", "mpg")
+]
+
+
+ruleorder: masked_gradient > gradient
+
+
+def masked_seconds(wildcards):
+    clips, _ = gradient_share(wildcards)
+    patch = (
+        (128, 2) if cost.trunk(backbone(wildcards)).patch[0] == cost.MEL else (16, 16)
+    )
+    shape = cost.Trunk(cost.trunk(backbone(wildcards)).width, patch=patch, stride=patch)
+    rate = cost.rate(config["cluster"], config["device"], cores=8)
+    masks = feature(wildcards)["masks"]
+    return cost.encode_seconds(
+        clips, masks, dataset(wildcards)["target_length"], shape, rate
+    )
+
+
+rule masked_gradient:
+    input:
+        unpack(log_mels),
+        clips="results/{dataset}/clips.parquet",
+        checkpoint=checkpoint,
+        signs="results/projections/{backbone}.safetensors",
+    output:
+        "results/features/{dataset}/{backbone}/{feature}/{fold}/part-{shard}.parquet",
+    log:
+        "logs/gradient/{dataset}/{backbone}/{feature}/{fold}/{shard}.log",
+    benchmark:
+        "results/benchmarks/gradient/{dataset}/{backbone}/{feature}/{fold}/{shard}.tsv"
+    wildcard_constraints:
+        feature="|".join(map(re.escape, MASKED)) or "(?!)",
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        **gpu_job(
+            masked_seconds,
+            lambda wildcards: cost.gradient_mb(
+                *gradient_share(wildcards), cost.trunk(backbone(wildcards))
+            ),
+        ),
+    params:
+        statistics=lambda wildcards: [
+            dataset(wildcards)["mean"],
+            dataset(wildcards)["std"],
+        ],
+        settings=feature,
+        shards=lambda wildcards: shard_count(wildcards.dataset, "clean"),
+        seed=config["seed"],
+        device=config["device"],
+        precision=config["precision"],
+        code=lambda wildcards: code_digest(
+            "extract", f"objectives.{feature(wildcards)['objective']}"
+        ),
+    script:
+        "../scripts/masked_gradient.py"

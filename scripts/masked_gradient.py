@@ -1,0 +1,48 @@
+"""One masked-patch feature (mpc or mpg) of one shard of a dataset."""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from fungi_audio import extract, features
+from fungi_audio.backbones.checkpoints import load
+from fungi_audio.device import claim
+from fungi_audio.encode import resolve_precision
+from fungi_audio.files import sha256
+from fungi_audio.objectives import build_objective
+from fungi_audio.projection import load_signs
+from fungi_audio.provenance import versions
+from fungi_audio.training.pretext import load_pretext
+from joblog import job
+
+params, wildcards, files = snakemake.params, snakemake.wildcards, snakemake.input
+
+with job(snakemake), claim(params.device) as device:
+    torch.set_num_threads(snakemake.threads)
+    table = pd.read_parquet(files.clips)
+    rows = extract.shard_rows(len(table), int(wildcards.shard), params.shards)
+    clips = table.iloc[rows]
+    statistics = extract.open_statistics(files.statistics, params.statistics)
+    source = extract.source(files.fbank, statistics, table, rows, params.seed, 0)
+    model = load_pretext(load(files.checkpoint), source.fbank.shape[1]).to(device)
+    model.v.set_precision(resolve_precision(params.precision, device))
+    signs = load_signs(files.signs)
+    objective = build_objective(**params.settings, model=model)
+    feature = objective.features(source, clips["clip_id"].tolist(), params.seed, signs)
+    metadata = {
+        "dataset": wildcards.dataset,
+        "backbone": wildcards.backbone,
+        "checkpoint": sha256(files.checkpoint),
+        "feature": wildcards.feature,
+        "objective": params.settings["objective"],
+        "settings": {key: value for key, value in params.settings.items() if key != "objective"},
+        "fold": wildcards.fold,
+        "seed": params.seed,
+        "projection": signs.digest,
+        "precision": params.precision,
+        "device": device.type,
+        "versions": versions(),
+    }
+    columns = (clips[name].tolist() for name in ("clip_id", "label", "fold", "split"))
+    features.write(Path(snakemake.output[0]), *columns, feature, metadata)
