@@ -42,14 +42,18 @@ def reference(schema: dict[str, Any]) -> str:
     for key, rule in sections.items():
         named = f"{key}.NAME" if "additionalProperties" in rule and not rule.get("properties") else key
         parts.append(f"## `{named}`\n\n{rule['description']}\n\n{_table(_rows(rule, schema))}")
-        parts.extend(
-            f"With `objective: {case['if']['properties']['objective']['const']}`: {case['then']['description']}\n"
-            + (f"\n{table}" if (table := _table(_rows(case["then"], schema))) else "")
-            for case in _children(rule).get("allOf", [])
-        )
+        parts.extend(_case(case, schema) for case in _children(rule).get("allOf", []))
         if key == "run":
             parts.append(f"## Single values\n\n{_table(_rows({'properties': single}, schema))}")
     return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def _case(case: dict[str, Any], schema: dict[str, Any]) -> str:
+    """The keys that belong to some objectives."""
+    condition = case["if"]["properties"]["objective"]
+    names = " or ".join(f"`objective: {name}`" for name in condition.get("enum", [condition.get("const")]))
+    table = _table(_rows(case["then"], schema))
+    return f"With {names}: {case['then']['description']}\n" + (f"\n{table}" if table else "")
 
 
 def _children(rule: dict[str, Any]) -> dict[str, Any]:
