@@ -193,7 +193,7 @@ def test_cancelled_job_alone_is_redone(slurm: Slurm, folder: Path) -> None:
     output = (folder / "head.out").read_text()
     assert f"logs/encode/{victim.shard}.log" in output
     assert sorted(path.stem for path in (folder / "parts").glob("*.txt")) == sorted(set("0123") - {victim.shard})
-    run(slurm, folder, toy(folder, seconds=1))
+    run(slurm, folder, toy(folder, seconds=12))
     assert complete(folder)
     assert [job.shard for job in diary(folder)[4:]] == [victim.shard]
 
