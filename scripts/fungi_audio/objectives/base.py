@@ -41,7 +41,8 @@ class GradientObjective(Objective):
         if signs is None:
             raise ConfigError("a gradient feature needs a projection")
         views = max(self.views, 1)
-        inputs = views * max(1, TAIL_POSITIONS // (views * activations.inputs.shape[1]))
-        batches = zip(*(tensor.split(inputs) for tensor in activations), strict=True)
+        count = views * max(1, TAIL_POSITIONS // (views * activations.inputs.shape[1]))
+        batches = zip(*(tensor.split(count) for tensor in activations), strict=True)
         terms = [gradient_terms(backbone, Activations(*batch), self.loss, views) for batch in batches]
-        return project(*(torch.cat(tensors) for tensors in zip(*terms, strict=True)), signs)
+        delta, inputs = (torch.cat(tensors) for tensors in zip(*terms, strict=True))
+        return project(delta, inputs, signs)
