@@ -1,4 +1,5 @@
 # Features -> scores and predictions of every combination and fold -> the results tables.
+import re
 from itertools import combinations, product
 
 COMBINATIONS = [
@@ -49,6 +50,8 @@ rule evaluate:
         "logs/evaluate/{dataset}/{backbone}/{combination}/{fold}.log",
     benchmark:
         "results/benchmarks/evaluate/{dataset}/{backbone}/{combination}/{fold}.tsv"
+    wildcard_constraints:
+        combination="|".join(map(re.escape, COMBINATIONS)),
     group:
         shared("evaluate", evaluate_cost)
     conda:

@@ -7,9 +7,6 @@ wildcard_constraints:
     pretraining=r"[A-Za-z0-9][A-Za-z0-9._-]*",
 
 
-ruleorder: finetune_scores > evaluate
-
-
 def tuning(wildcards):
     return config["finetune"][wildcards.tuning]
 
