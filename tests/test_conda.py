@@ -80,8 +80,8 @@ def conda(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def snakemake(folder: Path, conda: dict[str, str], *arguments: str) -> str:
     configfile = folder / "run.yaml"
     configfile.write_text(yaml.safe_dump(CONFIG))
-    command = [sys.executable, "-m", "snakemake", "--sdm", "conda", "--cores", "2", "--directory", str(folder)]
-    command += ["--snakefile", str(ROOT / "Snakefile"), "--configfile", str(configfile), *arguments]
+    command = [sys.executable, "-m", "snakemake", *arguments, "--sdm", "conda", "--cores", "2"]
+    command += ["--directory", str(folder), "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(configfile)]
     done = subprocess.run(command, env=conda, capture_output=True, text=True, timeout=600)
     output = done.stdout + done.stderr
     assert done.returncode == 0, output
