@@ -15,6 +15,7 @@ REGISTRY = {
         "speech_commands": "datasets.speech_commands",
         "csv": "datasets.csv",
         "synthetic": "datasets.csv",  # the synthesiser writes this layout
+        "folder": "datasets.folder",
     },
     "family": {
         "ssast": "backbones.ssast",

@@ -136,7 +136,7 @@ def _clip_table(clips: list[Clip], classes: list[Label]) -> pd.DataFrame:
             "wav": wav_names([clip.clip_id for clip in clips]),
             "label": [";".join(clip.labels) for clip in clips],
             "mid": [",".join(classes[number[name]].mid for name in clip.labels) for clip in clips],
-            "target": pd.array([number[clip.labels[0]] for clip in clips], dtype="int32"),
+            "target": pd.array([number[clip.labels[0]] if clip.labels else -1 for clip in clips], dtype="int32"),
             "fold": pd.array([clip.fold for clip in clips], dtype="Int32"),
             "split": pd.array([clip.split for clip in clips], dtype="str"),
         }
