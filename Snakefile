@@ -35,6 +35,7 @@ include: "rules/backbone.smk"
 include: "rules/encode.smk"
 include: "rules/gradient.smk"
 include: "rules/finetune.smk"
+include: "rules/apply.smk"
 include: "rules/masked.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
@@ -52,3 +53,4 @@ rule all:
             for name in config["run"]["datasets"]
             for fold in folds(name)
         ],
+        expand("results/embeddings/{name}", name=config["run"]["embeddings"]),

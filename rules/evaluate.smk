@@ -71,7 +71,7 @@ rule evaluate:
 
 
 def evaluations(suffix):
-    """One file for every dataset, backbone, combination and fold of the run, then those of fine-tuned models."""
+    """One file for every dataset, backbone, combination and fold of the run, then fine-tuned models."""
     frozen = [
         f"results/evaluation/{name}/{backbone}/{combination}/{fold}.{suffix}"
         for name, backbone, combination in product(
@@ -79,7 +79,7 @@ def evaluations(suffix):
         )
         for fold in folds(name)
     ]
-    return frozen + finetuned(suffix)
+    return frozen + finetuned(suffix) + transfers(suffix)
 
 
 def extraction(name, backbone, feature):

@@ -25,9 +25,10 @@ with job(snakemake):
     by_test = settings["selection"] == "test"
     epoch = selection.choose(scores, targets, multilabel) if by_test else metadata["epoch"]
     chosen = {"selection": selection.RULES[settings["selection"]], "epoch": epoch}
-    where = {"dataset": wildcards.dataset, "backbone": wildcards.backbone}
-    where |= {"features": f"finetune-{wildcards.tuning}", "protocol": "finetune", "fold": wildcards.fold, "seed": 0, "n_train": metadata["n_train"]}
-    where["settings"] = {where["features"]: settings}
+    features = f"finetune-{wildcards.tuning}"
+    where = {"dataset": wildcards.dataset, "backbone": wildcards.backbone, "features": features}
+    where |= {"protocol": "finetune", "fold": wildcards.fold, "seed": 0, "n_train": metadata["n_train"]}
+    where["settings"] = {features: settings}
     own = wildcards.fold
     clips = table.iloc[test[own]]
     names = metadata["classes"]

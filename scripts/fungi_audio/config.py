@@ -87,6 +87,12 @@ def _references(config: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     for key, definition in config["finetune"].items():
         yield f"finetune.{key}.dataset", "datasets", definition["dataset"]
         yield f"finetune.{key}.backbone", "backbones", definition["backbone"]
+    for section in ("transfer", "embeddings"):
+        for key, definition in config[section].items():
+            yield f"{section}.{key}.dataset", "datasets", definition["dataset"]
+            model = definition.get("model", definition.get("checkpoint"))
+            if model.startswith("finetune:"):
+                yield f"{section}.{key}", "finetune", model.removeprefix("finetune:").rpartition("/")[0]
 
 
 def _extended(validator: Any) -> Any:

@@ -94,6 +94,15 @@ def describe(model: Classifier, head: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def is_finetuned(path: str | Path) -> bool:
+    """Whether a file is a checkpoint of this project's fine-tuning."""
+    try:
+        with safe_open(path, "pt") as file:
+            return "network" in json.loads((file.metadata() or {}).get("fungi_audio", "{}"))
+    except (OSError, SafetensorError):
+        return False
+
+
 def load_classifier(path: str | Path) -> tuple[Classifier, dict[str, Any]]:
     """A fine-tuned model in evaluation mode, and its metadata.
 

@@ -1,0 +1,100 @@
+# Trained models on any dataset, without training: embeddings of any layer, scores of fine-tuned checkpoints.
+
+
+wildcard_constraints:
+    embedding=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    transfer=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+
+
+def embedding(wildcards):
+    return config["embeddings"][wildcards.embedding]
+
+
+def transfer(wildcards):
+    return config["transfer"][wildcards.transfer]
+
+
+def model_file(model):
+    """A backbone of the configuration, a model that this run fine-tunes (finetune:NAME/FOLD) or a file."""
+    if model in config["backbones"]:
+        return checkpoint(SimpleNamespace(backbone=model))
+    if model.startswith("finetune:"):
+        return f"results/finetune/{model.removeprefix('finetune:')}/model.safetensors"
+    return model
+
+
+def embedding_statistics(wildcards):
+    """A backbone's inputs are normalised like the dataset's; a fine-tuned model brings its own statistics."""
+    settings = embedding(wildcards)
+    if settings["model"] not in config["backbones"]:
+        return []
+    name = settings["dataset"]
+    return f"results/{name}/fbank-{config['datasets'][name]['target_length']}.json"
+
+
+def transfers(suffix):
+    """One file for every evaluation of a checkpoint on another dataset and fold of that dataset."""
+    return [
+        f"results/evaluation/{settings['dataset']}/{name}/transfer/{fold}.{suffix}"
+        for name in config["run"]["transfer"]
+        for settings in [config["transfer"][name]]
+        for fold in folds(settings["dataset"])
+    ]
+
+
+rule embeddings:
+    input:
+        clips=lambda wildcards: f"results/{embedding(wildcards)['dataset']}/clips.parquet",
+        audio=lambda wildcards: f"resources/audio/{embedding(wildcards)['dataset']}",
+        root=lambda wildcards: ancient(
+            f"results/{embedding(wildcards)['dataset']}/audio_root.txt"
+        ),
+        statistics=embedding_statistics,
+        model=lambda wildcards: model_file(embedding(wildcards)["model"]),
+    output:
+        directory("results/embeddings/{embedding}"),
+    log:
+        "logs/embeddings/{embedding}.log",
+    benchmark:
+        "results/benchmarks/embeddings/{embedding}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        **gpu_job(3600, 3 * cost.TORCH_MB),
+    params:
+        settings=embedding,
+        stride=lambda wildcards: config["backbones"]
+        .get(embedding(wildcards)["model"], {})
+        .get("stride"),
+        dataset=lambda wildcards: config["datasets"][embedding(wildcards)["dataset"]],
+        device=config["device"],
+        code=code_digest("training.apply", "features"),
+    script:
+        "../scripts/embeddings.py"
+
+
+rule transfer:
+    input:
+        clips="results/{dataset}/clips.parquet",
+        audio="resources/audio/{dataset}",
+        root=ancient("results/{dataset}/audio_root.txt"),
+        model=lambda wildcards: model_file(transfer(wildcards)["checkpoint"]),
+    output:
+        scores="results/evaluation/{dataset}/{transfer}/transfer/{fold}.csv",
+        predictions="results/evaluation/{dataset}/{transfer}/transfer/{fold}.predictions.parquet",
+    log:
+        "logs/transfer/{dataset}/{transfer}/{fold}.log",
+    benchmark:
+        "results/benchmarks/transfer/{dataset}/{transfer}/{fold}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        **gpu_job(3600, 2 * cost.TORCH_MB),
+    params:
+        multilabel=lambda wildcards: dataset(wildcards)["multilabel"],
+        device=config["device"],
+        code=code_digest("training.apply", "training.selection"),
+    script:
+        "../scripts/transfer.py"

@@ -1,0 +1,46 @@
+"""Embeddings of a dataset's clips, labelled or not, from any layer of a trained model."""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from fungi_audio import features
+from fungi_audio.device import claim
+from fungi_audio.extract import open_statistics
+from fungi_audio.files import sha256, whole_folder
+from fungi_audio.provenance import versions
+from fungi_audio.training import apply
+from joblog import job
+
+params, files = snakemake.params, snakemake.input
+settings = params.settings
+
+with job(snakemake), claim(params.device) as device:
+    torch.set_num_threads(snakemake.threads)
+    clips = pd.read_parquet(files.clips)
+    root = Path(Path(files.root).read_text(encoding="utf-8").strip())
+    configured = (params.dataset["mean"], params.dataset["std"])
+    statistics = open_statistics(files.statistics, configured) if files.statistics else None
+    stride = tuple(params.stride) if params.stride else None
+    model = apply.open_model(files.model, params.dataset["target_length"], statistics, stride, settings["pooling"])
+    metadata = {
+        "dataset": settings["dataset"],
+        "backbone": settings["model"],
+        "checkpoint": sha256(files.model),
+        "feature": snakemake.wildcards.embedding,
+        "objective": "embedding",
+        "settings": {key: settings[key] for key in ("layer", "tokens", "pooling")},
+        "shape": [*model.network.grid, model.network.width] if settings["tokens"] else None,
+        "fold": "all",
+        "device": device.type,
+        "versions": versions(),
+    }
+    paths = [root / wav for wav in clips["wav"]]
+    mels = apply.log_mels(paths, model.network.frames, snakemake.threads)
+    with whole_folder(snakemake.output[0]) as folder, mels as fbank:
+        parts = apply.embeddings(model, fbank, settings["layer"], settings["tokens"], device)
+        for number, (first, part) in enumerate(parts):
+            rows = clips.iloc[first : first + len(part)]
+            columns = (rows[name].tolist() for name in ("clip_id", "label", "fold", "split"))
+            features.write(folder / f"part-{number}.parquet", *columns, part, metadata)
