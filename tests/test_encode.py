@@ -1,0 +1,209 @@
+"""The engine gives the same numbers whatever the batch, the chunk, the order, the shard, the threads, or a kill."""
+
+import logging
+import os
+import shutil
+import signal
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
+
+from fungi_audio import encode, extract
+from fungi_audio.backbones import ssast
+from fungi_audio.backbones.base import Activations
+from fungi_audio.objectives import build_objective
+from fungi_audio.projection import make_head, make_signs
+from fungi_audio.views import view_keys
+
+CLIPS, FRAMES, VIEWS = 7, 48, 3
+MEAN, STD = -6.6, 5.4
+STATE = ssast.random_state("tiny-patch", 1)
+
+
+def small_backbone(**options: object) -> ssast.SSAST:
+    return ssast.build(STATE, FRAMES, layer=2, **options)
+
+
+def source(views: int = VIEWS, rows: np.ndarray | None = None) -> encode.Source:
+    fbank = np.random.default_rng(0).normal(MEAN, STD, (CLIPS, FRAMES, ssast.MEL)).astype(np.float32)
+    rows = np.arange(CLIPS) if rows is None else rows
+    names = [f"clip {row}" for row in rows]
+    return encode.Source(fbank, MEAN, STD, rows, view_keys(1, "view", names, range(views)) if views else None)
+
+
+def run(inputs: encode.Source, backbone: ssast.SSAST, chunk: int = CLIPS) -> Activations:
+    parts = [part for _, part in encode.encode(backbone, inputs, chunk)]
+    return Activations(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+def assert_equal(value: torch.Tensor, reference: torch.Tensor, tolerance: float = 1e-6) -> None:
+    error = (value.double() - reference.double()).flatten(1).norm(dim=1) / reference.double().flatten(1).norm(dim=1)
+    assert error.max() < tolerance
+
+
+@pytest.fixture(scope="module")
+def reference() -> Activations:
+    return run(source(), small_backbone())
+
+
+@settings(max_examples=12, deadline=None)
+@given(size=st.integers(1, 30), chunk=st.integers(1, 9))
+def test_batch_and_chunk_do_not_matter(reference, size, chunk):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encode, "batch_size", lambda *_: size)
+        for value, expected in zip(run(source(), small_backbone(), chunk), reference, strict=True):
+            assert_equal(value, expected)
+
+
+@settings(max_examples=5, deadline=None)
+@given(rows=st.permutations(range(CLIPS)))
+def test_order_does_not_matter(reference, rows):
+    inputs = run(source(rows=np.array(rows)), small_backbone()).inputs.unflatten(0, (CLIPS, VIEWS))
+    assert_equal(inputs, reference.inputs.unflatten(0, (CLIPS, VIEWS))[rows])
+
+
+def test_shards_do_not_matter(reference):
+    shards = [source(rows=extract.shard_rows(CLIPS, shard, 3)) for shard in range(3)]
+    assert_equal(torch.cat([run(shard, small_backbone()).inputs for shard in shards]), reference.inputs)
+
+
+def test_threads_do_not_matter(reference):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if threads > 1 else 2)
+    try:
+        assert_equal(run(source(), small_backbone()).inputs, reference.inputs)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("objective", ["kl", "simclr"])
+def test_features_do_not_depend_on_the_batch(reference, objective):
+    backbone = small_backbone()
+    views = VIEWS if objective == "simclr" else 1
+    options = {"views": VIEWS, "comparison": torch.randn(8, 192)} if objective == "simclr" else {}
+    loss = build_objective(objective, head=make_head(192, 1, objective), **options)
+    signs = make_signs(192, 192, 193, 1)
+    together = loss.features(backbone, reference, signs)
+    clips = zip(*(tensor.split(views) for tensor in reference), strict=True)
+    assert_equal(torch.cat([loss.features(backbone, Activations(*clip), signs) for clip in clips]), together)
+
+
+def test_clips_of_bf16_features_point_the_same_way(reference):
+    low = run(source(), small_backbone().set_precision(torch.bfloat16))
+    for value, expected in zip(low, reference, strict=True):
+        assert torch.cosine_similarity(value.flatten(1), expected.flatten(1)).min() > 0.999
+
+
+class Scarce(ssast.SSAST):
+    """A backbone that has memory for a few inputs only."""
+
+    room = 2
+    error: type[Exception] = torch.OutOfMemoryError
+
+    def activations(self, fbank: torch.Tensor) -> Activations:
+        if len(fbank) > self.room:
+            raise self.error("out of memory")
+        return super().activations(fbank)
+
+
+def scarce(room: int, error: type[Exception]) -> Scarce:
+    backbone = small_backbone()
+    backbone.__class__ = Scarce
+    backbone.room, backbone.error = room, error
+    return backbone
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
+def test_batch_halves_when_memory_runs_out(reference, caplog, monkeypatch, error):
+    monkeypatch.setattr(encode, "batch_size", lambda *_: 16)
+    with caplog.at_level(logging.WARNING):
+        parts = run(source(), scarce(2, error), chunk=4)
+    assert [record.args for record in caplog.records] == [(8,), (4,), (2,)]
+    for value, expected in zip(parts, reference, strict=True):
+        assert_equal(value, expected)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
+def test_error_ends_the_work(caplog, error):
+    with pytest.raises(error):
+        run(source(), scarce(0, error))
+    assert (len(caplog.records) > 0) == (error is torch.OutOfMemoryError)
+
+
+def test_a_cpu_that_runs_out_of_memory_is_recognised():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert encode._out_of_memory(caught.value)
+
+
+def encode_and_die(path: Path, calls: int) -> None:
+    """Encode to `path`; SIGKILL hits at the trunk's call number `calls`."""
+    backbone, made = small_backbone(), 0
+    activations = backbone.activations
+
+    def mortal(fbank: torch.Tensor) -> Activations:
+        nonlocal made
+        made += 1
+        if made > calls:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return activations(fbank)
+
+    backbone.activations = mortal  # type: ignore[method-assign]
+    extract._chunk = lambda inputs: 2
+    extract.encode_to(path, backbone, source(), "key")
+
+
+@pytest.fixture(scope="module")
+def remains(tmp_path_factory) -> Path:
+    """What a job leaves that was killed in its third chunk."""
+    folder = tmp_path_factory.mktemp("killed")
+    child = get_context("spawn").Process(target=encode_and_die, args=(folder / "shard.safetensors", 2))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert not (folder / "shard.safetensors").exists()
+    return folder
+
+
+def test_killed_job_goes_on_after_its_last_chunk(reference, remains, tmp_path, monkeypatch):
+    path = Path(shutil.copytree(remains, tmp_path / "run")) / "shard.safetensors"
+    encoded = []
+    backbone = small_backbone()
+    monkeypatch.setattr(extract, "_chunk", lambda inputs: 2)
+    load = encode._load
+    monkeypatch.setattr(encode, "_load", lambda *values: encoded.append(values[1:3]) or load(*values))
+    extract.encode_to(path, backbone, source(), "key")
+    assert min(first for first, _ in encoded) == 2 * 2 * VIEWS
+    for name, expected in zip(Activations._fields, reference, strict=True):
+        assert_equal(torch.from_numpy(load_file(path)[name]).flatten(0, 1), expected)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_other_settings_start_afresh(reference, remains, tmp_path):
+    path = Path(shutil.copytree(remains, tmp_path / "run")) / "shard.safetensors"
+    extract.encode_to(path, small_backbone(), source(), "another key")
+    assert_equal(torch.from_numpy(load_file(path)["inputs"]).flatten(0, 1), reference.inputs)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_live_encoding_with_average_pooling_equals_autograd():
+    backbone = small_backbone(pooling="avg", gradient_tokens="all")
+    signs = make_signs(192, 192, 193, 1)
+    loss = build_objective("kl", head=make_head(192, 1, "kl"))
+    inputs = source(views=0)
+    features = torch.cat([loss.features(backbone, part, signs) for _, part in extract.live(backbone, inputs)])
+
+    target = backbone.target.requires_grad_()
+    dense = signs.expand(0, 192).double()
+    for clip, feature in zip(inputs.fbank, features, strict=True):
+        fbank = (torch.from_numpy(clip).unsqueeze(0) - MEAN) / (2 * STD)
+        embedding = backbone.pool(backbone.hidden(backbone.patch_embed(fbank)))
+        gradients = torch.autograd.grad(loss.loss(embedding.unsqueeze(0).double()).sum(), [target.weight, target.bias])
+        gradient = torch.cat([gradients[0], gradients[1].unsqueeze(1)], dim=1).double()
+        assert_equal(feature.unsqueeze(0), (dense @ gradient.flatten()).unsqueeze(0) / 192**0.5, 1e-4)
