@@ -43,9 +43,9 @@ def plan(configfile: Path, start: float) -> list[Job]:
         command += ["--snakefile", str(ROOT / "Snakefile"), "--configfile", str(configfile)]
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     jobs = []
-    for block in re.split(r"^(?:local)?rule ", text, flags=re.MULTILINE)[1:]:
+    for block in re.split(r"^ *(?:local)?rule ", text, flags=re.MULTILINE)[1:]:
         rule = block[: block.index(":")]
-        lines = dict(re.findall(r"^    (\w+): (.*)$", block, re.MULTILINE))
+        lines = dict(re.findall(r"^ +(\w+): (.*)$", block, re.MULTILINE))
         asked = dict(re.findall(r"(\w+)=([^,\n]+)", lines.get("resources", "")))
         files = [tuple(lines[name].split(", ")) if name in lines else () for name in ("input", "output")]
         predicted = (60 * int(asked.get("runtime", 0)) - cost.JOB_SECONDS) / cost.SAFETY

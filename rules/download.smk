@@ -64,6 +64,8 @@ rule unpack:
         "results/benchmarks/unpack/{dataset}.tsv"
     wildcard_constraints:
         dataset=layouts(synthetic=False),
+    group:
+        prepared
     conda:
         "../envs/data.yaml"
     threads: 1
@@ -85,6 +87,8 @@ rule synthesise:
         "results/benchmarks/synthesise/{dataset}.tsv"
     wildcard_constraints:
         dataset=layouts(synthetic=True),
+    group:
+        prepared
     conda:
         "../envs/data.yaml"
     threads: 8

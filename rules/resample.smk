@@ -13,6 +13,8 @@ rule index:
     benchmark:
         "results/benchmarks/index/{dataset}.tsv"
     priority: 1
+    group:
+        prepared
     conda:
         "../envs/data.yaml"
     threads: 8
@@ -42,6 +44,8 @@ rule resample:
         "logs/resample/{dataset}.log",
     benchmark:
         "results/benchmarks/resample/{dataset}.tsv"
+    group:
+        prepared
     conda:
         "../envs/data.yaml"
     threads: 8

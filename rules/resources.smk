@@ -40,6 +40,11 @@ def gpu_job(seconds, mb, gpus=1):
     }
 
 
+def prepared(wildcards):
+    """Datasets of up to 10,000 clips go from archive to log-mels in one Slurm job."""
+    return "audio" if cost.clips(dataset(wildcards)) <= 10_000 else None
+
+
 def shared(group, seconds):
     """The group of jobs that are too short for a Slurm job of their own, none for longer ones."""
     return lambda wildcards: group if predicted(seconds, wildcards) < 300 else None

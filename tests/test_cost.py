@@ -3,10 +3,12 @@
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from benchmarks.makespan import Job, dependents, longest_paths, makespan, plan
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -88,6 +90,19 @@ def test_each_size_of_a_rule_is_asked_for_at_its_largest() -> None:
         Request("encode", "gpu", gpus=1, mem_mb=20, minutes=50),
         Request("table"),
     ]
+
+
+def test_the_demo_takes_few_rounds_of_slurm_jobs() -> None:
+    jobs = plan(ROOT / "config.yaml", start=0)
+    local = {"datafiles", "report", "all"}
+    with_the_rule_before = {"index", "resample", "place", "fbank"}  # group: prepared
+    rounds = [replace(job, seconds=float(job.rule not in local | with_the_rule_before)) for job in jobs]
+    assert max(longest_paths(rounds, *dependents(rounds))) <= 8
+
+
+def test_simulated_clusters() -> None:
+    jobs = [Job("encode", (), (f"{n}",), 10.0, 1) for n in range(8)] + [Job("table", tuple("01234567"), ("t",), 5.0, 0)]
+    assert [makespan(jobs, gpus) for gpus in (1, 3, 8, 64)] == [85, 35, 15, 15]
 
 
 def test_audioset_is_planned_in_a_minute_and_little_memory(tmp_path: Path) -> None:
