@@ -55,7 +55,7 @@ const start = async () => {
     if (empty) return undefined;
     const { data, layout } = structuredClone(figure);
     layout.template = themes[dark.matches && !printing ? "dark" : "light"];
-    if (printing) layout.width = plot.closest(".two") ? 340 : 700;
+    if (printing) Object.assign(layout, { width: plot.closest(".two") ? 340 : 700, height: 0.8 * layout.height });
     plot.setAttribute("aria-label", layout.meta.alt);
     return (printing ? Plotly.newPlot : Plotly.react)(plot, data, layout, { responsive: true, displaylogo: false, displayModeBar: false });
   };

@@ -26,15 +26,11 @@ def commit(folder: Path) -> str | None:
         return None
 
 
-def machine() -> dict[str, str]:
-    """The machine that this process runs on."""
+def machine() -> str:
+    """The machine that this process runs on, in words."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory().total / 2**30
-    return {
-        "system": f"{platform.system()} {platform.release()} ({platform.machine()})",
-        "processor": _processor(),
-        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
-        "memory": f"{memory:.0f} GiB",
-    }
+    return f"{_processor()}, {cores} cores, {memory:.0f} GiB of memory, {platform.system()} {platform.release()}"
 
 
 def _processor() -> str:
@@ -51,12 +47,13 @@ def facts(pairs: Sequence[Pair]) -> dict[str, str]:
     for pair in pairs:
         for made_by in pair.maps.attrs.get("made_by", {}).values():
             where = f"{made_by.get('device')}, precision {made_by.get('precision')}"
-            found.setdefault(f"checkpoint of {pair.backbone}", {})[f"SHA-256 {made_by.get('checkpoint')}"] = None
+            checkpoint = f"SHA-256 {str(made_by.get('checkpoint'))[:16]}…"
+            found.setdefault(f"checkpoint of {pair.backbone}", {})[checkpoint] = None
             found.setdefault("extracted on", {})[where] = None
             libraries |= made_by.get("versions", {})
     libraries |= versions()
     lines = {key: "; ".join(values) for key, values in found.items()}
-    lines |= {f"{key} (of the report)": value for key, value in machine().items()}
+    lines["report written on"] = machine()
     return lines | {"versions": ", ".join(f"{name} {version}" for name, version in libraries.items())}
 
 
