@@ -1,25 +1,23 @@
-"""A pre-norm transformer block (Vaswani et al., 2017; Dosovitskiy et al., arXiv:2010.11929).
+"""timm's pre-norm transformer block, with attention for a few queries and a path without autograd.
 
-Own code because the target layer needs attention for a few queries only, because every product runs in
-the dtype of its weights beside a float32 residual stream, and because timm's blocks cost 1.6 s of imports.
-Parameter names are those of DeiT and timm.
+Every product runs in the dtype of its weights, beside a float32 residual stream.
 """
+
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.layers import Attention as TimmAttention
+from timm.models.vision_transformer import Block as TimmBlock
 from torch import nn
 
 HEAD_WIDTH = 64
 ALL = slice(None)
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention with heads of `HEAD_WIDTH`."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+class Attention(TimmAttention):
+    """Multi-head self-attention that can stop in front of its projection."""
 
     def attend(self, x: torch.Tensor, queries: slice = ALL) -> torch.Tensor:
         """Attention before its projection, `[n, len(queries), width]`, of tokens `[n, tokens, width]`."""
@@ -35,40 +33,21 @@ class Attention(nn.Module):
         heads = (part.transpose(1, 2) for part in (query, key, value))
         return attention(*heads).transpose(1, 2).reshape(n, -1, width)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.proj(self.attend(x))
 
+class Block(TimmBlock):
+    """A DeiT block of `width` channels: heads of `HEAD_WIDTH`, a four times wider MLP, biases everywhere."""
 
-class Mlp(nn.Module):
-    """Two linear maps with a GELU between them."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc2(F.gelu(self.fc1(x.to(self.fc1.weight.dtype))))
-
-
-class Block(nn.Module):
-    """Attention and a four times wider MLP, each behind a LayerNorm and added to its input."""
+    attn: Any
+    mlp: Any
 
     def __init__(self, width: int, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps)
-        self.attn = Attention(width)
-        self.norm2 = nn.LayerNorm(width, eps)
-        self.mlp = Mlp(width, 4 * width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        norm: Any = partial(nn.LayerNorm, eps=eps)
+        super().__init__(width, width // HEAD_WIDTH, qkv_bias=True, norm_layer=norm, attn_layer=Attention)
 
     def forward_(self, x: torch.Tensor) -> torch.Tensor:
-        """`forward` in place, without autograd."""
-        x += self.attn(self.norm1(x))
-        x += self.mlp(self.norm2(x))
+        """timm's `forward` in place, without autograd."""
+        x += self.attn.proj(self.attn.attend(self.norm1(x)))
+        x += self.mlp(self.norm2(x).to(self.mlp.fc1.weight.dtype))
         return x
 
 
