@@ -66,3 +66,27 @@ use rule datafiles as datafiles_of_split with:
         fold="split",
         root=lambda wildcards: audio_root(wildcards.dataset, config["data_root"]),
         code=code_digest("datafiles"),
+
+
+# Extraction waits for it, and is not redone when it changes.
+rule plan:
+    input:
+        "results/{dataset}/clips.parquet",
+    output:
+        "results/{dataset}/folds.txt",
+    log:
+        "logs/plan/{dataset}.log",
+    benchmark:
+        "results/benchmarks/plan/{dataset}.tsv"
+    priority: 1
+    conda:
+        "../envs/evaluate.yaml"
+    threads: 1
+    resources:
+        **cpu_job(60),
+    params:
+        folds=lambda wildcards: folds(wildcards.dataset),
+        k=config["evaluation"]["knn"]["k"],
+        code=code_digest("evaluate.plan"),
+    script:
+        "../scripts/plan.py"

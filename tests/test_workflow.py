@@ -69,7 +69,7 @@ def test_second_run_does_nothing(finished):
 
 def test_evaluation_edit(edited):
     jobs = edited(lambda config: config["evaluation"]["knn"].update(k=[1, 3]))
-    assert evaluation(jobs) == {"evaluate": 2 * COMBINATIONS}
+    assert evaluation(jobs) == {"plan": 1, "evaluate": 2 * COMBINATIONS}
 
 
 def test_simclr_temperature(edited):
@@ -79,7 +79,7 @@ def test_simclr_temperature(edited):
 
 def test_new_fold(edited):
     jobs = edited(lambda config: config["datasets"]["tones"].update(folds=[1, 2, 3]))
-    assert evaluation(jobs) == {"datafiles": 1, "comparison": 1, "gradient": 2, "evaluate": COMBINATIONS}
+    assert evaluation(jobs) == {"plan": 1, "datafiles": 1, "comparison": 1, "gradient": 2, "evaluate": COMBINATIONS}
 
 
 def test_new_objective(edited):
@@ -121,6 +121,16 @@ def test_data_root(edited, tmp_path):
     """Moving the audio rewrites the datafiles and neither resamples nor extracts."""
     jobs = edited(lambda config: config.update(data_root=str(tmp_path)))
     assert set(jobs) == {"place", "datafiles"}
+
+
+def test_too_many_neighbours_are_refused_before_extraction(tmp_path):
+    config = copy.deepcopy(CONFIG)
+    config["evaluation"]["knn"]["k"] = [30]
+    done = Workflow(tmp_path, config).snakemake(check=False)
+    assert done.returncode == 1
+    assert "datasets.tones, fold 1: evaluation.knn.k asks for 30 neighbours" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (tmp_path / "results/activations").exists()
 
 
 def test_code_edit_of_an_objective(finished, tmp_path):
