@@ -125,10 +125,10 @@ def test_data_root(edited, tmp_path):
 
 def test_too_many_neighbours_are_refused_before_extraction(tmp_path):
     config = copy.deepcopy(CONFIG)
-    config["evaluation"]["knn"]["k"] = [30]
+    config["evaluation"]["knn"]["k"] = [40]
     done = Workflow(tmp_path, config).snakemake(check=False)
     assert done.returncode == 1
-    assert "datasets.tones, fold 1: evaluation.knn.k asks for 30 neighbours" in done.stdout
+    assert "datasets.tones, fold 1: evaluation.knn.k asks for 40 neighbours" in done.stdout
     assert "Traceback" not in done.stdout
     assert not (tmp_path / "results/activations").exists()
 
