@@ -17,4 +17,4 @@ with job(snakemake):
         run.rule_times("results/benchmarks"), run.facts(pairs), run.commit(provenance.ROOT),
     )  # fmt: skip
     write_text(output.html, html)
-    write_text(output.answer, answer.text(pairs, bool(settings.warnings(params.config))))
+    write_text(output.answer, answer.text(pairs, bool(settings.unreal(params.config))))

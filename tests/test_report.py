@@ -188,9 +188,27 @@ def test_the_configuration_in_the_report_runs_again(report: Path) -> None:
     shown = settings.used(full)
     again = check(yaml.safe_load(settings.as_yaml(shown)), ROOT / "schemas" / "config.schema.yaml")
     assert settings.digest(settings.used(again)) == settings.digest(shown)
-    assert set(shown["datasets"]) == {"demo"} and "cluster" not in shown
+    assert set(shown["datasets"]) == {"demo"} and set(shown["pretrain"]) == {"demo"} and "cluster" not in shown
     other = {**shown, "seed": shown["seed"] + 1}
     assert settings.digest(other) != settings.digest(shown)
+
+
+def test_warnings_name_what_is_not_real_and_what_a_backbone_has_seen() -> None:
+    config = small_run.config({"demo": 6}, ["a", "b"])
+    config["backbones"]["b"]["checkpoint"] = "pretrain:short"
+    config["pretrain"] = {"short": {"datasets": ["demo", "speech"]}}
+    assert [text.partition(":")[0] for text in settings.unreal(config)] == [
+        "Synthetic data (demo)",
+        "Seeded random weights (a)",
+    ]
+    (said,) = settings.seen(config)
+    assert (
+        said
+        == "b was pretrained by this run on demo, speech; it has seen the test clips of demo, without their labels."
+    )
+    config["datasets"]["demo"]["layout"] = "csv"
+    config["run"]["backbones"] = ["b"]
+    assert settings.unreal(config) == []
 
 
 def test_colours_differ_for_colour_blind_eyes_and_from_the_page() -> None:

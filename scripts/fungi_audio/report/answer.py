@@ -17,7 +17,7 @@ VERDICTS = {
 
 def points(value: float) -> str:
     """A difference of shares in percentage points, signed."""
-    return f"{100 * value:+.1f}".replace("-", "−")
+    return f"{100 * value:+z.1f}".replace("-", "−").replace("+0.0", "0.0")
 
 
 def interval(row: Any) -> str:

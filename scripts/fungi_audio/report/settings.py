@@ -40,14 +40,27 @@ def baseline(config: dict[str, Any]) -> str | None:
     return next((name for name in config["run"]["features"] if features[name]["objective"] == "embedding"), None)
 
 
-def warnings(config: dict[str, Any]) -> list[str]:
-    """What makes the numbers of a run no results."""
+def unreal(config: dict[str, Any]) -> list[str]:
+    """Why the numbers of a run are a demonstration: made-up data, models that were not trained."""
     run, data, backbones = config["run"], config["datasets"], config["backbones"]
     synthetic = [name for name in run["datasets"] if data[name]["layout"] == "synthetic"]
     seeded = [name for name in run["backbones"] if backbones[name]["checkpoint"].startswith("random:")]
-    text = []
+    reasons = []
     if synthetic:
-        text.append(f"Synthetic data ({', '.join(synthetic)}): the numbers say nothing about real audio.")
+        reasons.append(f"Synthetic data ({', '.join(synthetic)}): the numbers say nothing about real audio.")
     if seeded:
-        text.append(f"Seeded random weights ({', '.join(seeded)}): not a trained model.")
-    return text
+        reasons.append(f"Seeded random weights ({', '.join(seeded)}): not a trained model.")
+    return reasons
+
+
+def seen(config: dict[str, Any]) -> list[str]:
+    """Which backbones this run pretrained itself, and on which of the clips that it evaluates."""
+    notes = []
+    for name in config["run"]["backbones"]:
+        kind, _, pretraining = config["backbones"][name]["checkpoint"].partition(":")
+        if kind == "pretrain":
+            own = config["pretrain"][pretraining]["datasets"]
+            tested = [dataset for dataset in own if dataset in config["run"]["datasets"]]
+            more = f"; it has seen the test clips of {', '.join(tested)}, without their labels" if tested else ""
+            notes.append(f"{name} was pretrained by this run on {', '.join(own)}{more}.")
+    return notes

@@ -32,7 +32,7 @@ def success(made: Iterable[str], jobs: int, seconds: float) -> str:
         seconds: from start to end.
     """
     made = set(made)
-    lines = [f"Done: {jobs} jobs in {duration(seconds)}."]
+    lines = [f"Done: {jobs} job{'' if jobs == 1 else 's'} in {duration(seconds)}."]
     answer = Path("results/answer.txt")
     if "results/answer.txt" in made and answer.is_file():
         lines += ["", answer.read_text(encoding="utf-8").strip()]
