@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,3 +29,30 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small tmpfs needs root")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def small_results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A run of three datasets: its folder and the arguments of `report.results.read`."""
+    from tests import small_run  # slow to import, seldom needed
+
+    root = tmp_path_factory.mktemp("run")
+    return root, small_run.make(root, small_run.DATASETS, small_run.BACKBONES, clips=8)
+
+
+@pytest.fixture(scope="session")
+def small_report(small_results: tuple[Path, dict[str, Any]]) -> Path:
+    """Its report."""
+    from fungi_audio.report import page, results, run
+    from tests import small_run
+
+    root, arguments = small_results
+    scores, found = results.read(**arguments)
+    config = small_run.config(small_run.DATASETS, small_run.BACKBONES)
+    text = page.render(
+        scores, found, config, small_run.GRAPH, {"gradient": 9}, run.rule_times(root / "results" / "benchmarks"),
+        run.facts(found), run.commit(ROOT),
+    )  # fmt: skip
+    path = root / "report.html"
+    path.write_text(text, encoding="utf-8")
+    return path

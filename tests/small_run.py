@@ -11,6 +11,13 @@ from fungi_audio import features
 from fungi_audio.evaluate import cost_table, scores, table
 from fungi_audio.report.maps import maps
 
+DATASETS, BACKBONES = {"demo": 6, "several": 5, "many": 50}, ["demo-tiny"]
+GRAPH: dict[str, list[str]] = {
+    "index": [],
+    "encode": ["index"],
+    "gradient": ["encode", "index"],
+    "report": ["gradient"],
+}
 NASTY = "<script>alert(1)</script>"
 FEATURES = {
     "embedding": {"objective": "embedding"},

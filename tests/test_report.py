@@ -1,12 +1,10 @@
-"""The report: its numbers against the tables they come from, and the page in a real browser without a network."""
+"""The report: its numbers against the tables they come from, and what the page holds."""
 
 import base64
 import gzip
 import itertools
 import json
 import re
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,45 +14,19 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 import yaml
-from PIL import Image
-from selenium.webdriver import Chrome
-from selenium.webdriver.common.action_chains import ActionChains
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from fungi_audio.config import check
-from fungi_audio.report import answer, figures, page, results, rulegraph, run, settings, style, summary
-from tests import browser, small_run
-from tests.workflow import Workflow
+from fungi_audio.report import answer, figures, page, results, rulegraph, run, settings, style
+from tests import small_run
 
 ROOT = Path(__file__).parent.parent
-DATASETS, BACKBONES = {"demo": 6, "several": 5, "many": 50}, ["demo-tiny"]
-GRAPH = {"index": [], "encode": ["index"], "gradient": ["encode", "index"], "report": ["gradient"]}
+
+Results = tuple[Path, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    root = tmp_path_factory.mktemp("run")
-    return root, small_run.make(root, DATASETS, BACKBONES, clips=8)
-
-
-@pytest.fixture(scope="module")
-def pairs(made: tuple[Path, dict[str, Any]]) -> list[results.Pair]:
-    return results.read(**made[1])[1]
-
-
-@pytest.fixture(scope="module")
-def report(made: tuple[Path, dict[str, Any]]) -> Path:
-    root, arguments = made
-    scores, found = results.read(**arguments)
-    config = small_run.config(DATASETS, BACKBONES)
-    text = page.render(
-        scores, found, config, GRAPH, {"gradient": 9}, run.rule_times(root / "results" / "benchmarks"),
-        run.facts(found), run.commit(ROOT),
-    )  # fmt: skip
-    path = root / "report.html"
-    path.write_text(text, encoding="utf-8")
-    return path
+def pairs(small_results: Results) -> list[results.Pair]:
+    return results.read(**small_results[1])[1]
 
 
 def unpacked(path: Path, name: str) -> str:
@@ -108,8 +80,8 @@ def test_confusion_and_class_scores_agree_with_the_table(pairs: list[results.Pai
         assert np.allclose(np.diag(counted.confusion) / counted.clips, counted.score)
 
 
-def test_every_figure_is_valid_plotly(report: Path) -> None:
-    drawn = json.loads(unpacked(report, "figures"))
+def test_every_figure_is_valid_plotly(small_report: Path) -> None:
+    drawn = json.loads(unpacked(small_report, "figures"))
 
     def leaves(tree: Any) -> Iterator[dict[str, Any]]:
         if isinstance(tree, dict) and "data" in tree and "layout" in tree:
@@ -128,8 +100,8 @@ def test_every_figure_is_valid_plotly(report: Path) -> None:
         go.layout.Template(theme)
 
 
-def test_gains_show_the_table_of_comparisons(made: tuple[Path, dict[str, Any]], pairs: list[results.Pair]) -> None:
-    comparisons = pd.read_csv(made[1]["comparisons"])
+def test_gains_show_the_table_of_comparisons(small_results: Results, pairs: list[results.Pair]) -> None:
+    comparisons = pd.read_csv(small_results[1]["comparisons"])
     figure = figures.gains(pairs[0])
     series = next(one for one in figure["data"] if one["name"] == "linear probe")
     rows = comparisons[
@@ -139,15 +111,17 @@ def test_gains_show_the_table_of_comparisons(made: tuple[Path, dict[str, Any]], 
     assert np.allclose(np.add(series["x"], series["error_x"]["array"]), 100 * rows["high"], atol=2e-3)
 
 
-def test_a_run_of_one_feature_has_a_report(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    table = pd.read_csv(made[1]["table"], dtype={"fold": "string"})
+def test_a_run_of_one_feature_has_a_report(small_results: Results, tmp_path: Path) -> None:
+    table = pd.read_csv(small_results[1]["table"], dtype={"fold": "string"})
     kept = table[(table["dataset"] == "demo") & (table["features"] == "kl")]
     kept.to_csv(tmp_path / "table.csv", index=False)
-    pd.read_csv(made[1]["comparisons"]).head(0).to_csv(tmp_path / "comparisons.csv", index=False)
-    files = [path for path in made[1]["predictions"] if "/demo/demo-tiny/kl/" in path]
-    scores, found = results.read(tmp_path / "table.csv", tmp_path / "comparisons.csv", files, made[1]["maps"], None)
-    config = small_run.config({"demo": 6}, BACKBONES)
-    text = page.render(scores, found, config, GRAPH, {}, run.rule_times(tmp_path), run.facts(found), None)
+    pd.read_csv(small_results[1]["comparisons"]).head(0).to_csv(tmp_path / "comparisons.csv", index=False)
+    files = [path for path in small_results[1]["predictions"] if "/demo/demo-tiny/kl/" in path]
+    scores, found = results.read(
+        tmp_path / "table.csv", tmp_path / "comparisons.csv", files, small_results[1]["maps"], None
+    )
+    config = small_run.config({"demo": 6}, small_run.BACKBONES)
+    text = page.render(scores, found, config, small_run.GRAPH, {}, run.rule_times(tmp_path), run.facts(found), None)
     assert "no embedding and gradients to compare" in text
 
 
@@ -171,17 +145,17 @@ def test_fine_tuned_models_are_rows_without_gains(pairs: list[results.Pair]) -> 
 # The page as text
 
 
-def test_nothing_is_loaded_from_elsewhere_and_names_are_data(report: Path) -> None:
-    text = report.read_text(encoding="utf-8")
+def test_nothing_is_loaded_from_elsewhere_and_names_are_data(small_report: Path) -> None:
+    text = small_report.read_text(encoding="utf-8")
     assert small_run.NASTY not in text
     assert "<b>dog" not in text
     assert not re.search(r"""(?:src|href|url\()\s*=?\s*["']?(?:https?:)?//""", text)
-    assert report.stat().st_size < 4e6
-    drawn = unpacked(report, "figures")
+    assert small_report.stat().st_size < 4e6
+    drawn = unpacked(small_report, "figures")
     assert "<script" not in drawn and "&lt;script&gt;alert(1)&lt;/script&gt;.wav" in drawn
 
 
-def test_the_configuration_in_the_report_runs_again(report: Path) -> None:
+def test_the_configuration_in_the_report_runs_again(small_report: Path) -> None:
     full = check(
         yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")), ROOT / "schemas/config.schema.yaml"
     )
@@ -239,9 +213,9 @@ def test_colours_differ_for_colour_blind_eyes_and_from_the_page() -> None:
 
 
 def test_rule_graph_layers_and_reduction() -> None:
-    assert rulegraph.layers(GRAPH) == [["index"], ["encode"], ["gradient"], ["report"]]
-    assert rulegraph.reduced(GRAPH)["gradient"] == ["encode"]
-    drawn = rulegraph.svg(GRAPH, {"gradient": 9})
+    assert rulegraph.layers(small_run.GRAPH) == [["index"], ["encode"], ["gradient"], ["report"]]
+    assert rulegraph.reduced(small_run.GRAPH)["gradient"] == ["encode"]
+    drawn = rulegraph.svg(small_run.GRAPH, {"gradient": 9})
     assert "gradient × 9" in drawn and drawn.count("<path") == 3
 
 
@@ -254,145 +228,3 @@ def test_rule_times(tmp_path: Path) -> None:
     assert times.index.tolist() == ["table", "encode"]
     assert times.loc["encode"].tolist() == [2, 4.0, 2.5, 300.0]
     assert run.rule_times(tmp_path / "absent").empty
-
-
-# The end of a run
-
-
-def test_failure_says_which_job_why_and_where(tmp_path: Path) -> None:
-    ours, theirs = tmp_path / "index.log", tmp_path / "encode.log"
-    ours.write_text("2026-11-20 10:00:00,1 ERROR index: dog.wav is empty; remove it\nline two\n")
-    theirs.write_text("2026-11-20 10:00:00,1 ERROR encode failed\nTraceback (most recent call last):\nMemoryError: x\n")
-    said = summary.failure({"index demo": [str(ours)], "encode 1": [str(theirs)], "map": ["absent.log"]}, ["main.log"])
-    assert "3 jobs failed" in said and "index demo: dog.wav is empty; remove it" in said
-    assert "encode 1: MemoryError: x" in said and str(theirs) in said and "left no log" in said
-
-
-def test_duration() -> None:
-    assert [summary.duration(s) for s in (41.4, 130, 7500)] == ["41 s", "2 min 10 s", "2 h 05 min"]
-
-
-def test_a_failed_run_ends_with_its_reason(tmp_path: Path) -> None:
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    config = {
-        "run": {"datasets": ["mine"], "backbones": ["demo-tiny"], "features": ["embedding"]},
-        "datasets": {"mine": {"layout": "esc50", "source": str(empty), "target_length": 64, "folds": [1], "clips": 9}},
-    }
-    done = Workflow(tmp_path / "work", config).snakemake("results/mine/clips.parquet", check=False)
-    assert done.returncode
-    assert "1 job failed.\n\n  index mine: " in done.stdout and "log: logs/index/mine.log" in done.stdout
-
-
-# The page in a browser
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Chrome]:
-    if browser.programs() is None:
-        subprocess.run(
-            ["apt-get", "install", "-y", "-qq", "chromium", "chromium-driver"], capture_output=True, check=False
-        )
-    if browser.programs() is None:
-        pytest.skip("no chromium and chromedriver, and apt-get could not install them")
-    with browser.headless() as started:
-        yield started
-
-
-def choose(chrome: Chrome, name: str, words: str) -> None:
-    Select(chrome.find_element(By.NAME, name)).select_by_visible_text(words)
-    time.sleep(0.5)
-
-
-def column(chrome: Chrome, number: int, table: str = "main") -> list[str]:
-    script = """return [...document.querySelectorAll(`#${arguments[0]} tbody tr`)].filter(row => !row.hidden)
-      .map(row => row.cells[arguments[1]].dataset.value ?? row.cells[arguments[1]].textContent)"""
-    return chrome.execute_script(script, table, number)
-
-
-def test_opens_offline_without_errors(chrome: Chrome, report: Path) -> None:
-    browser.open_page(chrome, report)
-    assert [entry for entry in chrome.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
-    messages = [json.loads(entry["message"])["message"] for entry in chrome.get_log("performance")]
-    asked = {m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"}
-    assert asked and all(url.startswith(("file:", "data:", "blob:")) for url in asked), asked
-    shown = chrome.execute_script(
-        "return [...document.querySelectorAll('.plot')].map(p => [p.hidden, !!p.querySelector('svg')])"
-    )
-    assert len(shown) == 8 and all(drawn for hidden, drawn in shown if not hidden)
-    assert chrome.execute_script("return [...document.querySelectorAll('.plot')].every(p => p.hidden || p.ariaLabel)")
-    assert chrome.execute_script("return [...document.querySelectorAll('th')].every(th => th.scope)")
-
-
-def test_sorts_and_filters(chrome: Chrome, report: Path) -> None:
-    browser.open_page(chrome, report)
-    header = chrome.find_elements(By.CSS_SELECTOR, "#main thead button")[3]
-    header.click()
-    values = [float(value) for value in column(chrome, 3)]
-    assert values == sorted(values, reverse=True) and len(values) == 7 + 3 + 3
-    header.click()
-    assert [float(value) for value in column(chrome, 3)] == sorted(values)
-    assert chrome.execute_script("return document.querySelectorAll('#main th')[3].ariaSort") == "ascending"
-    chrome.find_element(By.CSS_SELECTOR, "input[data-filters=main]").send_keys("several kl+sim")
-    assert set(column(chrome, 1)) == {"several"} and len(column(chrome, 0)) == 1
-
-
-def test_hovering_names_the_clip_and_markup_stays_text(chrome: Chrome, report: Path) -> None:
-    browser.open_page(chrome, report)
-    choose(chrome, "method", "PCA")
-    point = chrome.execute_script("""
-      const plot = document.getElementById("map"), layout = plot._fullLayout;
-      const trace = plot.data.findIndex(t => t.text[0].includes("alert"));
-      plot.scrollIntoView({ block: "center" });
-      const box = plot.getBoundingClientRect(), [x, y] = [plot.data[trace].x[0], plot.data[trace].y[0]];
-      return [box.x + layout.xaxis._offset + layout.xaxis.d2p(x), box.y + layout.yaxis._offset + layout.yaxis.d2p(y)];
-    """)
-    actions = ActionChains(chrome)
-    actions.w3c_actions.pointer_action.move_to_location(*map(round, point))
-    actions.perform()
-    hover = WebDriverWait(chrome, 5).until(lambda b: b.find_elements(By.CSS_SELECTOR, "#map .hovertext"))
-    assert small_run.NASTY in hover[0].text
-    assert chrome.execute_script("return document.querySelectorAll('b, .plot script').length") == 0
-    assert "<b>dog & cat</b>" in chrome.execute_script(
-        "return document.querySelector('select[name=label]').textContent"
-    )
-    assert not [e for e in chrome.get_log("browser") if e["level"] == "SEVERE"]
-
-
-def test_choices_change_the_figures(chrome: Chrome, report: Path) -> None:
-    browser.open_page(chrome, report)
-    confusion = "return document.querySelector('[data-path^=confusion]')"
-    before = chrome.execute_script(f"{confusion}.ariaLabel")
-    choose(chrome, "combination", "kl")
-    assert chrome.execute_script(f"{confusion}.ariaLabel") != before
-    choose(chrome, "pair", "several, demo-tiny")
-    assert chrome.execute_script(f"{confusion}.hidden")
-    choose(chrome, "pair", "many, demo-tiny")
-    assert not chrome.execute_script(f"{confusion}.hidden")
-    choose(chrome, "combination", "embedding+kl+simclr")
-    assert chrome.execute_script("return document.getElementById('map').data.length") == 50
-    choose(chrome, "label", "class 07")
-    opacity = chrome.execute_script("return document.getElementById('map').data.map(t => t.marker.opacity)")
-    assert sorted(opacity)[-2:] == [0.08, 1]
-
-
-def test_dark_phone_and_print(chrome: Chrome, report: Path) -> None:
-    browser.open_page(chrome, report, width=360, scheme="dark")
-    assert chrome.execute_script("return document.documentElement.scrollWidth") <= 360
-    ink = "return getComputedStyle(document.querySelector('.plot text.xtitle')).fill"
-    assert chrome.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 29)"
-    assert chrome.execute_script(ink) == "rgb(227, 231, 236)"
-    browser.open_page(chrome, report)
-    chrome.execute_script(
-        "addEventListener('beforeprint', () => { document.title = document.querySelector('.plot').layout.width })"
-    )
-    printed = base64.b64decode(chrome.execute_cdp_cmd("Page.printToPDF", {})["data"])
-    assert printed.startswith(b"%PDF") and chrome.title == "700"
-
-
-def test_picture_of_the_report(chrome: Chrome, report: Path, tmp_path: Path) -> None:
-    """The top of the page, as the README shows it: ``python -m tests.browser results/report.html report.png``."""
-    browser.screenshot(chrome, report, tmp_path / "report.png")
-    with Image.open(tmp_path / "report.png") as image:
-        assert image.width == 1200 and len(image.getcolors(256) or []) > 20
-    assert (tmp_path / "report.png").stat().st_size < 200_000

@@ -1,0 +1,33 @@
+"""What a person sees at the end of a run."""
+
+from pathlib import Path
+
+from fungi_audio.report import summary
+from tests.workflow import Workflow
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_failure_says_which_job_why_and_where(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "index.log", tmp_path / "encode.log"
+    ours.write_text("2026-11-20 10:00:00,1 ERROR index: dog.wav is empty; remove it\nline two\n")
+    theirs.write_text("2026-11-20 10:00:00,1 ERROR encode failed\nTraceback (most recent call last):\nMemoryError: x\n")
+    said = summary.failure({"index demo": [str(ours)], "encode 1": [str(theirs)], "map": ["absent.log"]}, ["main.log"])
+    assert "3 jobs failed" in said and "index demo: dog.wav is empty; remove it" in said
+    assert "encode 1: MemoryError: x" in said and str(theirs) in said and "left no log" in said
+
+
+def test_duration() -> None:
+    assert [summary.duration(s) for s in (41.4, 130, 7500)] == ["41 s", "2 min 10 s", "2 h 05 min"]
+
+
+def test_a_failed_run_ends_with_its_reason(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    config = {
+        "run": {"datasets": ["mine"], "backbones": ["demo-tiny"], "features": ["embedding"]},
+        "datasets": {"mine": {"layout": "esc50", "source": str(empty), "target_length": 64, "folds": [1], "clips": 9}},
+    }
+    done = Workflow(tmp_path / "work", config).snakemake("results/mine/clips.parquet", check=False)
+    assert done.returncode
+    assert "1 job failed.\n\n  index mine: " in done.stdout and "log: logs/index/mine.log" in done.stdout
