@@ -5,7 +5,7 @@ import datetime
 import json
 import os
 import platform
-import statistics
+import resource
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fungi_audio.provenance import versions
@@ -20,16 +21,26 @@ from fungi_audio.provenance import versions
 Variants = dict[str, Callable[[], object]]
 
 
+def cpu_seconds() -> float:
+    """Processor time of this process, its threads and the children it has waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+CLOCKS = {"wall": time.perf_counter, "cpu": cpu_seconds}
+
+
 def arguments(description: str | None) -> argparse.ArgumentParser:
     """A parser with the options that every benchmark has."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads (default: all cores)")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: processor time, for a shared machine")
     parser.add_argument("--rounds", type=int, default=5, help="paired repetitions (default 5)")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     return parser
 
 
-def machine(device: str, threads: int) -> dict[str, Any]:
+def machine(options: argparse.Namespace, device: str = "cpu") -> dict[str, Any]:
     """What the numbers depend on: processor or GPU, cores, versions, date."""
     model = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), "")
     name = torch.cuda.get_device_name() if device == "cuda" else model or platform.machine()
@@ -39,7 +50,8 @@ def machine(device: str, threads: int) -> dict[str, Any]:
         "cpu": model,
         "instructions": features + (" bf16" if torch.cpu._is_avx512_bf16_supported() else ""),
         "cores": len(os.sched_getaffinity(0)),
-        "threads": threads,
+        "threads": options.threads,
+        "clock": options.clock,
         "load": round(os.getloadavg()[0], 1),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": versions(),
@@ -51,27 +63,24 @@ def _cpuinfo() -> list[str]:
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
-def paired(variants: Variants, rounds: int, device: str = "cpu") -> dict[str, list[float]]:
-    """Seconds of each variant in each round; after one warm-up, every round runs all of them in turn.
+def paired(variants: Variants, rounds: int, clock: str, device: str) -> dict[str, np.ndarray]:
+    """Seconds `[rounds]` of each variant; after one warm-up, every round runs all of them in turn.
 
-    Compare variants by `ratio`: what else the machine does then hits both sides alike.
+    Compare variants round by round: what else the machine does then hits both sides alike. On a machine that
+    is shared, `clock` "cpu" with one thread counts the work without the waiting.
     """
+    now = CLOCKS[clock]
     times: dict[str, list[float]] = {name: [] for name in variants}
     names = list(variants)
     for number in range(-1, rounds):
         for name in names if number % 2 else reversed(names):
-            start = time.perf_counter()
+            start = now()
             variants[name]()
             if device == "cuda":
                 torch.cuda.synchronize()
             if number >= 0:
-                times[name].append(time.perf_counter() - start)
-    return times
-
-
-def ratio(over: Sequence[float], under: Sequence[float]) -> float:
-    """Median over the rounds of the ratio of two variants' times."""
-    return statistics.median(a / b for a, b in zip(over, under, strict=True))
+                times[name].append(now() - start)
+    return {name: np.array(seconds) for name, seconds in times.items()}
 
 
 def peak_megabytes(function: Callable[..., object], *values: object) -> float:
@@ -94,7 +103,7 @@ def report(title: str, facts: dict[str, Any], rows: Sequence[Sequence[str]], num
     print(
         f"\n{title}: {facts['device']}, {facts['threads']} threads of {facts['cores']} cores, {facts['date']}, ", end=""
     )
-    print(f"torch {facts['versions']['torch']}, load {facts['load']}\n")
+    print(f"torch {facts['versions']['torch']}, {facts['clock']} time, load {facts['load']}\n")
     for number, row in enumerate(rows):
         print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")
         if not number:

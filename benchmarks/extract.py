@@ -2,15 +2,16 @@
 
     python -m benchmarks.extract [--device cuda] [--size base] [--frames 512] [--views 4] [--json extract.json]
 
-Weights and inputs are random; the time does not depend on them. Everything is timed in one process, variant
-after variant in each round, and compared by the median of the rounds' ratios. "Frozen forward" is the
-engine's own pass without a gradient: trunk, rest of the last block, pooling. The comparison clips of SimCLR
-(64 x 2 views, once a fold) are encoded beforehand on both sides. The naive code takes a clip at a time, as
-the memory of its outer products demands.
+Weights and inputs are random; the time does not depend on them. All variants run in one process, in turn in
+each round; the table has medians, ratios are medians of the rounds' ratios. As in a job, encoding goes
+through `encode.encode` and a gradient batch is larger than an encoding batch: a time per clip is the encoding
+of `--clips` inputs over their number plus the gradients of `--gradient-clips` clips over theirs (their
+activations are the encoded ones, repeated). "Frozen forward" is the engine's own pass without a gradient.
+The comparison clips of SimCLR (64 x 2 views, once a fold) are encoded beforehand on both sides. The naive
+code takes a clip at a time, as the memory of its outer products demands.
 """
 
 import argparse
-import statistics
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,7 @@ from fungi_audio.encode import Source, batch_size, encode, resolve_device
 from fungi_audio.objectives import build_objective
 from fungi_audio.projection import Head, make_head, make_signs
 
-from .common import Variants, arguments, machine, paired, peak_megabytes, ratio, report
+from .common import Variants, arguments, machine, paired, peak_megabytes, report
 from .naive import Naive, one_at_a_time
 from .products import Products
 
@@ -50,21 +51,26 @@ class Bench:
         ]
         fbank = torch.randn(clips, options.frames, ssast.MEL) * STD + MEAN
         self.clean = Source(fbank.numpy(), MEAN, STD, np.arange(clips))
-        self.views = self.clean._replace(keys=torch.arange(clips * options.views))
+        rows = np.arange(max(1, clips // options.views))
+        self.views = self.clean._replace(rows=rows, keys=torch.arange(len(rows) * options.views))
 
-    def activations(self, source: Source) -> Activations:
+    def encode(self, source: Source) -> Activations:
         ((_, part),) = encode(self.backbone, source, len(source.rows))
         return Activations(*(tensor.to(self.device) for tensor in part))
 
-    def frozen(self) -> object:
-        return self.backbone.pooled(self.activations(self.clean))
+    def repeated(self, views: int) -> Activations:
+        """Activations of `--gradient-clips` clips."""
+        inputs, wanted = self.encode(self.clean), self.options.gradient_clips * views
+        return Activations(*(tensor.repeat(-(-wanted // len(tensor)), 1, 1)[:wanted] for tensor in inputs))
 
     def kl_and_embedding(self) -> object:
-        activations = self.activations(self.clean)
+        activations = self.encode(self.clean)
         return self.backbone.pooled(activations), self.kl.features(self.backbone, activations, self.signs)
 
     def contrast(self, folds: int) -> object:
-        activations = self.activations(self.views)
+        return self.gradients(folds, self.encode(self.views))
+
+    def gradients(self, folds: int, activations: Activations) -> object:
         return [fold.features(self.backbone, activations, self.signs) for fold in self.simclr[:folds]]
 
 
@@ -91,75 +97,99 @@ class NaiveBench(Bench):
             ]
 
 
-def peak(options: argparse.Namespace, naive: bool, precision: str, work: str, *folds: int) -> float:
+def peak(options: argparse.Namespace, kind: type[Bench], precision: str, work: str, *folds: int) -> float:
     """Peak megabytes of one piece of work in a process of its own."""
-    kind = NaiveBench if naive else Bench
-    return peak_megabytes(_work, kind, options, precision, 1 if naive else 4, work, *folds)
+    clips = 1 if kind is NaiveBench else options.views
+    return peak_megabytes(_work, kind, options, precision, clips, work, *folds) if options.memory else float("nan")
 
 
 def _work(kind: type[Bench], options: argparse.Namespace, precision: str, clips: int, work: str, *folds: int) -> None:
     getattr(kind(options, precision, clips), work)(*folds)
 
 
+def trunk(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
+    """Rate of the trunk and of its matrix products alone."""
+    batch = batch_size(bench.backbone, options.frames, ssast.MEL, bench.device)
+    products = Products(bench.backbone, batch)
+    inputs = torch.randn(batch, options.frames, ssast.MEL, device=bench.device)
+    variants: Variants = {
+        "linear": products.linear,
+        "trunk": partial(bench.backbone.activations, inputs),
+        "attention": products.attention,
+    }
+    times = paired(variants, options.rounds, options.clock, options.device)
+    flops = products.linear_flops + products.attention_flops
+    rates = {
+        "trunk": flops / times["trunk"] / 1e9,
+        "linear": products.linear_flops / times["linear"] / 1e9,
+        "attention": products.attention_flops / times["attention"] / 1e9,
+    }
+    return {
+        "batch": batch,
+        "seconds": np.median(times["trunk"]) / batch,
+        "gflops": {name: np.median(rate) for name, rate in rates.items()},
+        "share of linear": np.median(rates["trunk"] / rates["linear"]),
+        "share of all products": np.median((times["linear"] + times["attention"]) / times["trunk"]),
+    }
+
+
+def passes(options: argparse.Namespace, engines: dict[str, Bench]) -> dict[str, np.ndarray]:
+    """Seconds a clip, or a forward for "encode", of every pass, `[rounds]`."""
+    naive = NaiveBench(options, options.naive_precision, 1)
+    bench = next(iter(engines.values()))
+    clean, views = bench.repeated(1), bench.repeated(options.views)
+    variants: Variants = {
+        "naive kl": naive.kl_and_embedding,
+        "naive simclr": partial(naive.contrast, 1),
+        "pooled": partial(bench.backbone.pooled, clean),
+        "kl": partial(bench.kl.features, bench.backbone, clean, bench.signs),
+        "simclr 1": partial(bench.gradients, 1, views),
+        f"simclr {options.folds}": partial(bench.gradients, options.folds, views),
+    }
+    clips = {name: 1 if name.startswith("naive") else options.gradient_clips for name in variants}
+    for precision, engine in engines.items():
+        for name, source in (("clean", engine.clean), ("views", engine.views)):
+            variants[f"{name} {precision}"] = partial(engine.encode, source)
+            clips[f"{name} {precision}"] = len(source.rows)
+    times = paired(variants, options.rounds, options.clock, options.device)
+    return {name: seconds / clips[name] for name, seconds in times.items()}
+
+
 def measure(options: argparse.Namespace) -> tuple[list[list[str]], dict[str, Any]]:
     """All measurements as table rows and as numbers."""
-    device, clips = options.device, options.clips
-    engines = {precision: Bench(options, precision, clips) for precision in options.precisions}
-    naive = NaiveBench(options, options.naive_precision, options.naive_clips)
-    head = ["what", "ms a clip", "ratio", "peak MB"]
-    rows, numbers = [head], {}
+    engines = {precision: Bench(options, precision, options.clips) for precision in options.precisions}
+    trunks = {precision: trunk(engine, options) for precision, engine in engines.items()}
+    times = passes(options, engines)
+    one, folds = times["simclr 1"], times[f"simclr {options.folds}"]
+    rows = [["what", "ms a clip", "ratio", "peak MB"]]
 
-    def add(name: str, seconds: float, ratio: str = "", megabytes: float | None = None, **more: Any) -> None:
-        rows.append([name, f"{1e3 * seconds:.1f}", ratio, "" if megabytes is None else f"{megabytes:,.0f}"])
-        numbers[name] = {"seconds": seconds, "megabytes": megabytes, "ratio": ratio, **more}
+    def add(name: str, seconds: np.ndarray, ratio: str, megabytes: float = float("nan")) -> None:
+        memory = "" if np.isnan(megabytes) else f"{megabytes:,.0f}"
+        rows.append([name, f"{1e3 * np.median(seconds):.1f}", ratio, memory])
 
-    for precision, bench in engines.items():
-        size = batch_size(bench.backbone, options.frames, ssast.MEL, bench.device)
-        products = Products(bench.backbone, size)
-        inputs = torch.randn(size, options.frames, ssast.MEL, device=device)
-        trunk = partial(bench.backbone.activations, inputs)
-        parts: Variants = {"linear": products.linear, "trunk": trunk, "attention": products.attention}
-        times = paired(parts, options.rounds, device)
-        median = {name: statistics.median(values) for name, values in times.items()}
-        flops = products.linear_flops + products.attention_flops
-        share = ratio(times["linear"], times["trunk"]) * flops / products.linear_flops
-        rates = {
-            "linear_gflops": products.linear_flops / median["linear"] / 1e9,
-            "attention_gflops": products.attention_flops / median["attention"] / 1e9,
-            "trunk_gflops": flops / median["trunk"] / 1e9,
-            "share": share,
-            "batch": size,
-            "times": times,
-        }
-        note = f"{100 * share:.0f} % of {rates['linear_gflops']:,.0f} GFLOP/s"
-        add(f"trunk, {precision}", median["trunk"] / size, note, **rates)
-
-    for work, folds in (("kl_and_embedding", ()), ("contrast", (1,))):
-        variants: Variants = {"naive": partial(getattr(naive, work), *folds)}
-        for precision, bench in engines.items():
-            variants[precision] = partial(getattr(bench, work), *folds)
-            if folds:
-                variants[f"{precision}, {options.folds} folds"] = partial(bench.contrast, options.folds)
-            else:
-                variants[f"{precision}, frozen"] = bench.frozen
-        times = paired(variants, options.rounds, device)
-        label = f"SimCLR, {options.views} views" if folds else "KL + embedding"
-        memory = peak(options, True, options.naive_precision, work, *folds) if options.memory else None
-        add(f"{label}, naive", statistics.median(times["naive"]) / options.naive_clips, "", memory, times=times)
+    for precision, rates in trunks.items():
+        share = f"{100 * rates['share of linear']:.0f} % of {rates['gflops']['linear']:,.0f} GFLOP/s"
+        add(f"trunk, {precision}", rates["seconds"], f"{share}; {100 * rates['share of all products']:.0f} % products")
+    for name, work in (("kl", ("kl_and_embedding",)), ("simclr", ("contrast", 1))):
+        title = "KL + embedding" if name == "kl" else f"SimCLR, {options.views} views"
+        naive = times[f"naive {name}"]
+        add(f"{title}, naive {options.naive_precision}", naive, "", peak(options, NaiveBench, "fp32", *work))
         for precision in engines:
-            seconds = statistics.median(times[precision]) / clips
-            speed = ratio(times["naive"], times[precision]) * clips / options.naive_clips
-            memory = peak(options, False, precision, work, *folds) if options.memory else None
-            add(f"{label}, {precision}", seconds, f"{speed:.1f} x naive", memory, speed=speed)
-            other = f"{precision}, {options.folds} folds" if folds else f"{precision}, frozen"
-            seconds = statistics.median(times[other]) / clips
-            if folds:
-                cost = ratio(times[other], times[precision])
-                add(f"{label}, {other}", seconds, f"{cost:.3f} x one fold", cost=cost)
+            if name == "kl":
+                frozen = times[f"clean {precision}"] + times["pooled"]
+                seconds, note = frozen + times["kl"], f"{np.median(times['kl'] / frozen) + 1:.3f} x frozen"
+                add(f"frozen forward, {precision}", frozen, "")
             else:
-                cost = ratio(times[precision], times[other])
-                add(f"frozen forward, {precision}", seconds, f"KL + embedding: {cost:.3f} x", cost=cost)
-    return rows, numbers
+                seconds = times[f"views {precision}"] + one
+                cost = np.median((times[f"views {precision}"] + folds) / seconds)
+                note = f"{options.folds} folds {cost:.3f} x one"
+            speed = f"{np.median(naive / seconds):.1f} x naive, {note}"
+            add(f"{title}, {precision}", seconds, speed, peak(options, Bench, precision, *work))
+    return rows, {
+        "trunk": trunks,
+        "seconds": {name: seconds.tolist() for name, seconds in times.items()},
+        "table": rows,
+    }
 
 
 def main() -> None:
@@ -170,18 +200,19 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=512)
     parser.add_argument("--views", type=int, default=4, help="views of SimCLR (default 4)")
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--clips", type=int, help="clips a round (default 16 on a CPU, 256 on a GPU)")
-    parser.add_argument("--naive-clips", type=int, default=1, help="clips a round of the naive code (default 1)")
+    parser.add_argument("--clips", type=int, help="inputs that a round encodes (default 8, 2048 on a GPU)")
+    parser.add_argument("--gradient-clips", type=int, default=256, help="clips of a gradient batch (default 256)")
     parser.add_argument("--naive-precision", default="fp32", choices=DTYPES)
     parser.add_argument("--precisions", nargs="+", default=list(DTYPES), choices=DTYPES)
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave out the memory runs")
     options = parser.parse_args()
     options.device = resolve_device(options.device).type
-    options.clips = options.clips or {"cpu": 16, "cuda": 256}[options.device]
+    options.clips = options.clips or {"cpu": 8, "cuda": 2048}[options.device]
     torch.set_num_threads(options.threads)
     rows, numbers = measure(options)
     settings = {key: value for key, value in vars(options).items() if key != "json"}
-    report("Extraction", machine(options.device, options.threads) | {"settings": settings}, rows, numbers, options.json)
+    facts = machine(options, options.device) | {"settings": settings}
+    report("Extraction", facts, rows, numbers, options.json)
 
 
 if __name__ == "__main__":

@@ -65,8 +65,8 @@ def write_statistics(cache: Path, rows: np.ndarray, output: Path) -> None:
     """Mean and standard deviation over the log-mels of `rows` (padding included, as SSAST measures them)."""
     fbank = audio.open_cache(cache)
     total, squares, count = 0.0, 0.0, 0
-    for first in range(0, len(rows), 256):
-        values = fbank[rows[first : first + 256]].astype(np.float64)
+    for first in range(0, len(rows), BATCH):
+        values = fbank[rows[first : first + BATCH]].astype(np.float64)
         total, squares, count = total + values.sum(), squares + np.square(values).sum(), count + values.size
     mean = total / count
     write_text(output, json.dumps({"mean": mean, "std": (squares / count - mean**2) ** 0.5}) + "\n")
