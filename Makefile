@@ -17,6 +17,7 @@ test: .venv/.complete sox lint
 
 test-slow: .venv/.complete sox
 	$(BIN)/python -m pytest -m "slow and not slurm"
+	tests/slurm/run -m "slurm and slow"
 
 test-slurm: .venv/.complete sox
 	tests/slurm/run

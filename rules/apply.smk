@@ -6,42 +6,6 @@ wildcard_constraints:
     transfer=r"[A-Za-z0-9][A-Za-z0-9._-]*",
 
 
-def embedding(wildcards):
-    return config["embeddings"][wildcards.embedding]
-
-
-def transfer(wildcards):
-    return config["transfer"][wildcards.transfer]
-
-
-def model_file(model):
-    """A backbone of the configuration, a model that this run fine-tunes (finetune:NAME/FOLD) or a file."""
-    if model in config["backbones"]:
-        return checkpoint(SimpleNamespace(backbone=model))
-    if model.startswith("finetune:"):
-        return f"results/finetune/{model.removeprefix('finetune:')}/model.safetensors"
-    return model
-
-
-def embedding_statistics(wildcards):
-    """A backbone's inputs are normalised like the dataset's; a fine-tuned model brings its own statistics."""
-    settings = embedding(wildcards)
-    if settings["model"] not in config["backbones"]:
-        return []
-    name = settings["dataset"]
-    return f"results/{name}/fbank-{config['datasets'][name]['target_length']}.json"
-
-
-def transfers(suffix):
-    """One file for every evaluation of a checkpoint on another dataset and fold of that dataset."""
-    return [
-        f"results/evaluation/{settings['dataset']}/{name}/transfer/{fold}.{suffix}"
-        for name in config["run"]["transfer"]
-        for settings in [config["transfer"][name]]
-        for fold in folds(settings["dataset"])
-    ]
-
-
 rule embeddings:
     input:
         clips=lambda wildcards: f"results/{embedding(wildcards)['dataset']}/clips.parquet",

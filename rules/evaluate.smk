@@ -1,36 +1,4 @@
 # Features -> scores and predictions of every combination and fold -> the results tables.
-import re
-from itertools import combinations, product
-
-COMBINATIONS = [
-    "+".join(names)
-    for size in range(1, len(config["run"]["features"]) + 1)
-    for names in combinations(config["run"]["features"], size)
-]
-
-
-def combination_parts(wildcards):
-    """The Parquet parts of every feature of a combination, by feature."""
-    names = wildcards.combination.split("+")
-    return {
-        name: feature_parts(wildcards.dataset, wildcards.backbone, name, wildcards.fold)
-        for name in names
-    }
-
-
-def evaluate_cost(wildcards):
-    """Seconds: measured 5 ms a clip at ESC-50's size with ten few-shot draws."""
-    return 0.005 * cost.clips(dataset(wildcards))
-
-
-def evaluate_memory(wildcards):
-    """The blocks, their concatenation and float64 copies of a part of it."""
-    values = (
-        cost.clips(dataset(wildcards))
-        * cost.trunk(backbone(wildcards)).width
-        * len(wildcards.combination.split("+"))
-    )
-    return cost.PYTHON_MB + 16 * values // 10**6
 
 
 rule evaluate:
@@ -68,36 +36,6 @@ rule evaluate:
         code=code_digest("evaluate.scores"),
     script:
         "../scripts/evaluate.py"
-
-
-def evaluations(suffix):
-    """One file for every dataset, backbone, combination and fold of the run, then fine-tuned models."""
-    frozen = [
-        f"results/evaluation/{name}/{backbone}/{combination}/{fold}.{suffix}"
-        for name, backbone, combination in product(
-            config["run"]["datasets"], config["run"]["backbones"], COMBINATIONS
-        )
-        for fold in folds(name)
-    ]
-    return frozen + finetuned(suffix) + transfers(suffix)
-
-
-def extraction(name, backbone, feature):
-    """Benchmark files of the jobs that extract a feature, for all folds, and its parts for one fold."""
-    views = view_set(config["features"][feature])
-    shards = range(shard_count(name, views))
-    own = dict.fromkeys(feature_fold(feature, fold) for fold in folds(name))
-    files = [
-        f"gradient/{name}/{backbone}/{feature}/{fold}/{shard}"
-        for fold in own
-        for shard in shards
-    ]
-    if stored(config["backbones"][backbone]):
-        files += [f"encode/{name}/{backbone}/{views}/{shard}" for shard in shards]
-    return {
-        "benchmarks": [f"results/benchmarks/{file}.tsv" for file in files],
-        "parts": feature_parts(name, backbone, feature, folds(name)[0]),
-    }
 
 
 rule table:

@@ -1,61 +1,9 @@
 # A pretrained backbone and labelled clips -> a fine-tuned checkpoint a fold -> rows of the results table.
-from types import SimpleNamespace
 
 
 wildcard_constraints:
     tuning=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     pretraining=r"[A-Za-z0-9][A-Za-z0-9._-]*",
-
-
-def tuning(wildcards):
-    return config["finetune"][wildcards.tuning]
-
-
-def tuned(template):
-    """A path with the dataset, backbone and input length of a fine-tuning definition filled in."""
-
-    def path(wildcards):
-        settings = tuning(wildcards)
-        frames = config["datasets"][settings["dataset"]]["target_length"]
-        return template.format(
-            dataset=settings["dataset"], backbone=settings["backbone"], frames=frames
-        )
-
-    return path
-
-
-def tuning_checkpoint(wildcards):
-    return checkpoint(SimpleNamespace(backbone=tuning(wildcards)["backbone"]))
-
-
-def tuning_seconds(wildcards):
-    settings = tuning(wildcards)
-    clips = config["datasets"][settings["dataset"]]
-    shape = cost.trunk(config["backbones"][settings["backbone"]])
-    rate = cost.rate(config["cluster"], config["device"], cores=8)
-    return cost.training_seconds(
-        settings["epochs"] * cost.clips(clips), clips["target_length"], shape, rate
-    )
-
-
-def compared_folds(wildcards):
-    """The folds whose test scores choose the epoch: all of them by the published rule, else the fold itself."""
-    settings = tuning(wildcards)
-    return (
-        folds(settings["dataset"])
-        if settings["selection"] == "test"
-        else [wildcards.fold]
-    )
-
-
-def finetuned(suffix):
-    """One file for every fine-tuning definition of the run and fold of its dataset."""
-    return [
-        f"results/evaluation/{settings['dataset']}/{settings['backbone']}/finetune-{name}/{fold}.{suffix}"
-        for name in config["run"]["finetune"]
-        for settings in [config["finetune"][name]]
-        for fold in folds(settings["dataset"])
-    ]
 
 
 rule finetune:

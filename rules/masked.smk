@@ -11,19 +11,6 @@ MASKED = [
 ruleorder: masked_gradient > gradient
 
 
-def masked_seconds(wildcards):
-    clips, _ = gradient_share(wildcards)
-    patch = (
-        (128, 2) if cost.trunk(backbone(wildcards)).patch[0] == cost.MEL else (16, 16)
-    )
-    shape = cost.Trunk(cost.trunk(backbone(wildcards)).width, patch=patch, stride=patch)
-    rate = cost.rate(config["cluster"], config["device"], cores=8)
-    masks = feature(wildcards)["masks"]
-    return cost.encode_seconds(
-        clips, masks, dataset(wildcards)["target_length"], shape, rate
-    )
-
-
 rule masked_gradient:
     input:
         unpack(log_mels),

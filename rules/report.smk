@@ -41,30 +41,6 @@ rule map:
         "../scripts/map.py"
 
 
-def map_parts(wildcards):
-    """The Parquet parts of every feature of the run, as the first fold sees them."""
-    fold = folds(wildcards.dataset)[0]
-    return {
-        name: feature_parts(wildcards.dataset, wildcards.backbone, name, fold)
-        for name in config["run"]["features"]
-    }
-
-
-def rule_graph(wildcards):
-    """Rules that the report needs -> the rules whose files they read, and the number of their jobs."""
-    dag = workflow.dag
-    target = next(job for job in dag.jobs if job.rule.name == "report")
-    graph, jobs = {}, {}
-    for job in dag.bfs(dag.dependencies, target):
-        jobs[job.rule.name] = jobs.get(job.rule.name, 0) + 1
-        sources = graph.setdefault(job.rule.name, set())
-        sources |= {source.rule.name for source in dag.dependencies[job]}
-    return {
-        "graph": {rule: sorted(graph[rule]) for rule in sorted(graph)},
-        "jobs": dict(sorted(jobs.items())),
-    }
-
-
 rule report:
     input:
         table="results/table.csv",
@@ -102,15 +78,6 @@ rule report:
         ],
     script:
         "../scripts/report.py"
-
-
-def failed_jobs():
-    """The jobs that failed, in words, and their logs."""
-    return {
-        " ".join([job.rule.name, *map(str, job.wildcards)]): list(map(str, job.log))
-        for some in workflow.scheduler.failed
-        for job in getattr(some, "jobs", [some])
-    }
 
 
 onsuccess:

@@ -42,7 +42,7 @@ def edited(finished):
 
 def evaluation(jobs: dict[str, int]) -> dict[str, int]:
     """Jobs without the ones that always follow from a new score."""
-    return {rule: count for rule, count in jobs.items() if rule not in ("table", "report")}
+    return {rule: count for rule, count in jobs.items() if rule not in ("table", "map", "report")}
 
 
 def test_table(finished):

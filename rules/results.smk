@@ -1,0 +1,96 @@
+# What the rules of evaluation and report ask: inputs, lists of results, costs.
+import re
+from itertools import combinations, product
+
+COMBINATIONS = [
+    "+".join(names)
+    for size in range(1, len(config["run"]["features"]) + 1)
+    for names in combinations(config["run"]["features"], size)
+]
+
+
+def combination_parts(wildcards):
+    """The Parquet parts of every feature of a combination, by feature."""
+    names = wildcards.combination.split("+")
+    return {
+        name: feature_parts(wildcards.dataset, wildcards.backbone, name, wildcards.fold)
+        for name in names
+    }
+
+
+def evaluate_cost(wildcards):
+    """Seconds: measured 5 ms a clip at ESC-50's size with ten few-shot draws."""
+    return 0.005 * cost.clips(dataset(wildcards))
+
+
+def evaluate_memory(wildcards):
+    """The blocks, their concatenation and float64 copies of a part of it."""
+    values = (
+        cost.clips(dataset(wildcards))
+        * cost.trunk(backbone(wildcards)).width
+        * len(wildcards.combination.split("+"))
+    )
+    return cost.PYTHON_MB + 16 * values // 10**6
+
+
+def evaluations(suffix):
+    """One file for every dataset, backbone, combination and fold of the run, then fine-tuned models."""
+    frozen = [
+        f"results/evaluation/{name}/{backbone}/{combination}/{fold}.{suffix}"
+        for name, backbone, combination in product(
+            config["run"]["datasets"], config["run"]["backbones"], COMBINATIONS
+        )
+        for fold in folds(name)
+    ]
+    return frozen + finetuned(suffix) + transfers(suffix)
+
+
+def extraction(name, backbone, feature):
+    """Benchmark files of the jobs that extract a feature, for all folds, and its parts for one fold."""
+    views = view_set(config["features"][feature])
+    shards = range(shard_count(name, views))
+    own = dict.fromkeys(feature_fold(feature, fold) for fold in folds(name))
+    files = [
+        f"gradient/{name}/{backbone}/{feature}/{fold}/{shard}"
+        for fold in own
+        for shard in shards
+    ]
+    if stored(config["backbones"][backbone]):
+        files += [f"encode/{name}/{backbone}/{views}/{shard}" for shard in shards]
+    return {
+        "benchmarks": [f"results/benchmarks/{file}.tsv" for file in files],
+        "parts": feature_parts(name, backbone, feature, folds(name)[0]),
+    }
+
+
+def map_parts(wildcards):
+    """The Parquet parts of every feature of the run, as the first fold sees them."""
+    fold = folds(wildcards.dataset)[0]
+    return {
+        name: feature_parts(wildcards.dataset, wildcards.backbone, name, fold)
+        for name in config["run"]["features"]
+    }
+
+
+def rule_graph(wildcards):
+    """Rules that the report needs -> the rules whose files they read, and the number of their jobs."""
+    dag = workflow.dag
+    target = next(job for job in dag.jobs if job.rule.name == "report")
+    graph, jobs = {}, {}
+    for job in dag.bfs(dag.dependencies, target):
+        jobs[job.rule.name] = jobs.get(job.rule.name, 0) + 1
+        sources = graph.setdefault(job.rule.name, set())
+        sources |= {source.rule.name for source in dag.dependencies[job]}
+    return {
+        "graph": {rule: sorted(graph[rule]) for rule in sorted(graph)},
+        "jobs": dict(sorted(jobs.items())),
+    }
+
+
+def failed_jobs():
+    """The jobs that failed, in words, and their logs."""
+    return {
+        " ".join([job.rule.name, *map(str, job.wildcards)]): list(map(str, job.log))
+        for some in workflow.scheduler.failed
+        for job in getattr(some, "jobs", [some])
+    }
