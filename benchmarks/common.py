@@ -40,7 +40,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def machine(options: argparse.Namespace, device: str = "cpu") -> dict[str, Any]:
+def machine(device: str, threads: int, clock: str = "wall") -> dict[str, Any]:
     """What the numbers depend on: processor or GPU, cores, versions, date."""
     model = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), "")
     name = torch.cuda.get_device_name() if device == "cuda" else model or platform.machine()
@@ -50,8 +50,8 @@ def machine(options: argparse.Namespace, device: str = "cpu") -> dict[str, Any]:
         "cpu": model,
         "instructions": features + (" bf16" if torch.cpu._is_avx512_bf16_supported() else ""),
         "cores": len(os.sched_getaffinity(0)),
-        "threads": options.threads,
-        "clock": options.clock,
+        "threads": threads,
+        "clock": clock,
         "load": round(os.getloadavg()[0], 1),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": versions(),
@@ -63,10 +63,10 @@ def _cpuinfo() -> list[str]:
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
-def paired(variants: Variants, rounds: int, clock: str, device: str) -> dict[str, np.ndarray]:
+def paired(variants: Variants, rounds: int, device: str = "cpu", clock: str = "wall") -> dict[str, np.ndarray]:
     """Seconds `[rounds]` of each variant; after one warm-up, every round runs all of them in turn.
 
-    Compare variants round by round: what else the machine does then hits both sides alike. On a machine that
+    Compare variants by `ratio`: what else the machine does then hits both sides alike. On a machine that
     is shared, `clock` "cpu" with one thread counts the work without the waiting.
     """
     now = CLOCKS[clock]
@@ -81,6 +81,11 @@ def paired(variants: Variants, rounds: int, clock: str, device: str) -> dict[str
             if number >= 0:
                 times[name].append(now() - start)
     return {name: np.array(seconds) for name, seconds in times.items()}
+
+
+def ratio(over: np.ndarray, under: np.ndarray) -> float:
+    """Median over the rounds of the ratio of two variants' times."""
+    return float(np.median(over / under))
 
 
 def peak_megabytes(function: Callable[..., object], *values: object) -> float:

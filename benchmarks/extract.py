@@ -24,7 +24,7 @@ from fungi_audio.encode import Source, batch_size, encode, resolve_device
 from fungi_audio.objectives import build_objective
 from fungi_audio.projection import Head, make_head, make_signs
 
-from .common import Variants, arguments, machine, paired, peak_megabytes, report
+from .common import Variants, arguments, machine, paired, peak_megabytes, ratio, report
 from .naive import Naive, one_at_a_time
 from .products import Products
 
@@ -117,7 +117,7 @@ def trunk(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
         "trunk": partial(bench.backbone.activations, inputs),
         "attention": products.attention,
     }
-    times = paired(variants, options.rounds, options.clock, options.device)
+    times = paired(variants, options.rounds, options.device, options.clock)
     flops = products.linear_flops + products.attention_flops
     rates = {
         "trunk": flops / times["trunk"] / 1e9,
@@ -128,8 +128,8 @@ def trunk(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
         "batch": batch,
         "seconds": np.median(times["trunk"]) / batch,
         "gflops": {name: np.median(rate) for name, rate in rates.items()},
-        "share of linear": np.median(rates["trunk"] / rates["linear"]),
-        "share of all products": np.median((times["linear"] + times["attention"]) / times["trunk"]),
+        "share of linear": ratio(rates["trunk"], rates["linear"]),
+        "share of all products": ratio(times["linear"] + times["attention"], times["trunk"]),
     }
 
 
@@ -151,7 +151,7 @@ def passes(options: argparse.Namespace, engines: dict[str, Bench]) -> dict[str, 
         for name, source in (("clean", engine.clean), ("views", engine.views)):
             variants[f"{name} {precision}"] = partial(engine.encode, source)
             clips[f"{name} {precision}"] = len(source.rows)
-    times = paired(variants, options.rounds, options.clock, options.device)
+    times = paired(variants, options.rounds, options.device, options.clock)
     return {name: seconds / clips[name] for name, seconds in times.items()}
 
 
@@ -177,13 +177,14 @@ def measure(options: argparse.Namespace) -> tuple[list[list[str]], dict[str, Any
         for precision in engines:
             if name == "kl":
                 frozen = times[f"clean {precision}"] + times["pooled"]
-                seconds, note = frozen + times["kl"], f"{np.median(times['kl'] / frozen) + 1:.3f} x frozen"
+                seconds = frozen + times["kl"]
+                note = f"{ratio(seconds, frozen):.3f} x frozen"
                 add(f"frozen forward, {precision}", frozen, "")
             else:
                 seconds = times[f"views {precision}"] + one
-                cost = np.median((times[f"views {precision}"] + folds) / seconds)
+                cost = ratio(times[f"views {precision}"] + folds, seconds)
                 note = f"{options.folds} folds {cost:.3f} x one"
-            speed = f"{np.median(naive / seconds):.1f} x naive, {note}"
+            speed = f"{ratio(naive, seconds):.1f} x naive, {note}"
             add(f"{title}, {precision}", seconds, speed, peak(options, Bench, precision, *work))
     return rows, {
         "trunk": trunks,
@@ -211,7 +212,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     rows, numbers = measure(options)
     settings = {key: value for key, value in vars(options).items() if key != "json"}
-    facts = machine(options, options.device) | {"settings": settings}
+    facts = machine(options.device, options.threads, options.clock) | {"settings": settings}
     report("Extraction", facts, rows, numbers, options.json)
 
 

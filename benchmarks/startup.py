@@ -54,7 +54,13 @@ def main() -> None:
     names = ("imports", "checkpoint to backbone", "projection and head", "process from start to end")
     medians = [statistics.median(part) for part in zip(*parts, strict=True)]
     rows = [["what", "s"], *([name, f"{seconds:.2f}"] for name, seconds in zip(names, medians, strict=True))]
-    report("Start-up", machine(options), rows, dict(zip(names, medians, strict=True)), options.json)
+    report(
+        "Start-up",
+        machine("cpu", options.threads, options.clock),
+        rows,
+        dict(zip(names, medians, strict=True)),
+        options.json,
+    )
 
 
 if __name__ == "__main__":
