@@ -106,7 +106,6 @@ def finetune(
     run.load(state)
     with progress("fine-tune", len(run.examples) - run.epoch * run.examples.steps_an_epoch, unit="step") as bar:
         loader = run.examples.loader(run.epoch * run.examples.steps_an_epoch, workers, pinned=device.type == "cuda")
-        run.losses = []
         for fbank, targets in loader:
             run.update(fbank, targets)
             bar.update(1)
