@@ -10,16 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks.naive import Naive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from fungi_audio import encode, extract
+from fungi_audio.audio import normalise
 from fungi_audio.backbones import ssast
 from fungi_audio.backbones.base import Activations
 from fungi_audio.objectives import build_objective
 from fungi_audio.projection import make_head, make_signs
-from fungi_audio.views import view_keys
+from fungi_audio.views import augment, view_keys
 
 CLIPS, FRAMES, VIEWS = 7, 48, 3
 MEAN, STD = -6.6, 5.4
@@ -100,6 +102,19 @@ def test_clips_of_bf16_features_point_the_same_way(reference):
         assert torch.cosine_similarity(value.flatten(1), expected.flatten(1)).min() > 0.999
 
 
+def test_published_algorithm_gives_the_same_features(reference):
+    backbone, signs, head = small_backbone(), make_signs(192, 192, 193, 1), make_head(192, 1, "kl")
+    naive, comparison = Naive(small_backbone(), signs), torch.randn(8, 192)
+    inputs = source()
+    views = normalise(augment(torch.from_numpy(inputs.fbank).repeat_interleave(VIEWS, 0), inputs.keys), MEAN, STD)
+    simclr = build_objective("simclr", head=head, comparison=comparison, views=VIEWS)
+    plain = naive.simclr(views.unflatten(0, (CLIPS, VIEWS)), head, comparison).detach()
+    assert_equal(simclr.features(backbone, reference, signs), plain, 1e-4)
+    kl = build_objective("kl", head=head)
+    assert_equal(kl.features(backbone, reference, signs), naive.kl(views, head).detach(), 1e-3)
+    assert_equal(backbone.pooled(reference), naive.embedding(views), 1e-5)
+
+
 class Scarce(ssast.SSAST):
     """A backbone that has memory for a few inputs only."""
 
@@ -155,7 +170,7 @@ def encode_and_die(path: Path, calls: int) -> None:
         return activations(fbank)
 
     backbone.activations = mortal  # type: ignore[method-assign]
-    extract._chunk = lambda inputs: 2
+    extract._chunk = lambda *_: 2
     extract.encode_to(path, backbone, source(), "key")
 
 
@@ -175,7 +190,7 @@ def test_killed_job_goes_on_after_its_last_chunk(reference, remains, tmp_path, m
     path = Path(shutil.copytree(remains, tmp_path / "run")) / "shard.safetensors"
     encoded = []
     backbone = small_backbone()
-    monkeypatch.setattr(extract, "_chunk", lambda inputs: 2)
+    monkeypatch.setattr(extract, "_chunk", lambda *_: 2)
     load = encode._load
     monkeypatch.setattr(encode, "_load", lambda *values: encoded.append(values[1:3]) or load(*values))
     extract.encode_to(path, backbone, source(), "key")

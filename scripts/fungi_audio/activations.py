@@ -17,7 +17,7 @@ from safetensors import safe_open
 from .backbones.base import Activations
 from .files import storage_errors, sync, write_text
 
-CHUNK = 1024  # inputs (clips or views) between two marks of progress
+CHUNK = {"cpu": 256, "cuda": 16_384}  # inputs (clips or views) between two marks of progress
 
 
 class Writer:

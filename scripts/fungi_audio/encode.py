@@ -68,14 +68,14 @@ def encode(
     """Activations, a chunk of clips at a time, from clip `first` of the source on.
 
     The batch halves when memory runs out; the results do not depend on it. The next batch is read and
-    copied while the current one is computed, and on a GPU nothing is waited for before the chunk's end.
+    copied while the current one is computed, and nothing waits for a GPU before the chunk is used.
 
     Args:
         backbone: on its device, with its precision set.
         chunk: clips a chunk.
 
     Yields:
-        Index of the chunk's first clip, and activations `[clips * views, positions, …]` on the CPU.
+        Index of the chunk's first clip, and activations `[clips * views, positions, …]` on the backbone's device.
     """
     if first >= len(source.rows):
         return
@@ -110,7 +110,7 @@ def encode(
             if bar is not None:
                 bar.update(len(batch) / views)
             if position == end or position % length == 0:
-                yield first, Activations(*(torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True)))
+                yield first, Activations(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
                 first, parts = position // views, []
 
 

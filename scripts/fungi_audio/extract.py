@@ -64,13 +64,13 @@ def encode_to(path: Path, backbone: Backbone, inputs: Source, key: str) -> None:
     writer = activation_files.Writer(path, len(inputs.rows), inputs.views, backbone.positions, sizes, key)
     with progress("encode", len(inputs.rows)) as bar:
         bar.update(writer.done)
-        for first, part in encode(backbone, inputs, _chunk(inputs), writer.done, bar):
+        for first, part in encode(backbone, inputs, _chunk(backbone, inputs), writer.done, bar):
             writer.write(first, part)
     writer.finish()
 
 
-def _chunk(inputs: Source) -> int:
-    return max(1, activation_files.CHUNK // inputs.views)
+def _chunk(backbone: Backbone, inputs: Source) -> int:
+    return max(1, activation_files.CHUNK[backbone.target.weight.device.type] // inputs.views)
 
 
 def file_key(*parts: Any, files: list[str]) -> str:
