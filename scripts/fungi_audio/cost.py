@@ -26,7 +26,10 @@ LOWEST_MINUTES = 5
 
 PYTHON_MB = 1_000  #: snakemake, Python, numpy, pyarrow
 TORCH_MB = 3_500  #: torch and its libraries, with a CUDA context
-BATCH_CLIPS = 64  #: clips whose arrays a job holds at once
+BATCH_CLIPS = 64  #: clips whose log-mels a core holds at once
+BATCH_TOKENS = 3_000  #: tokens of one batch of the trunk on the CPU (`encode.LARGEST_BATCH`)
+GRADIENT_CLIPS = 1024  #: clips whose gradients are projected at once (`extract.GRADIENT_CLIPS`)
+PROJECTED_ROWS = 16  #: rows of the gradient that are formed at once (`projection.project`)
 WIDTHS = {"tiny": 192, "small": 384, "base": 768}
 DEPTH = 12
 
@@ -116,16 +119,17 @@ def encode_mb(clips: float, views: int, frames: int, trunk: Trunk) -> int:
     """Memory of an encode job: model and copy, a batch's activations (all in fp32) and the shard's result."""
     n = tokens(frames, trunk)
     model = 2 * 12 * trunk.depth * trunk.width**2
-    batch = BATCH_CLIPS * (MEL * frames * views + n * 16 * trunk.width + 12 * n**2)
+    inputs = max(1, BATCH_TOKENS // n)
+    batch = inputs * (MEL * frames + n * 16 * trunk.width + 12 * n**2)
     return PYTHON_MB + TORCH_MB + math.ceil((4 * (model + batch) + activation_bytes(clips, views, trunk)) / 1e6)
 
 
 def gradient_mb(clips: float, views: int, trunk: Trunk) -> int:
-    """Memory of a gradient job: the expanded projection twice, a batch of gradients, activations, features."""
-    width = trunk.width
-    weights = width * (width + 1)
-    arrays = 2 * width * weights + BATCH_CLIPS * weights + clips * width
-    return PYTHON_MB + TORCH_MB + math.ceil((4 * arrays + activation_bytes(clips, views, trunk)) / 1e6)
+    """Memory of a gradient job: model, a block of rows of signs and of a batch's gradients, activations, features."""
+    model = 12 * trunk.depth * trunk.width**2
+    block = (trunk.width + GRADIENT_CLIPS) * PROJECTED_ROWS * (trunk.width + 1)
+    arrays = 4 * (model + block + clips * trunk.width)
+    return PYTHON_MB + TORCH_MB + math.ceil((arrays + 2 * activation_bytes(GRADIENT_CLIPS, views, trunk)) / 1e6)
 
 
 def fbank_mb(frames: int, cores: int) -> int:
