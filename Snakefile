@@ -50,6 +50,7 @@ rule all:
         "results/table.md",
         "results/table.tex",
         "results/report.html",
+        [f"results/{name}/folds.txt" for name in config["run"]["datasets"]],
         [
             f"results/{name}/datafiles/{fold}_train.json"
             for name in config["run"]["datasets"]

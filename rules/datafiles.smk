@@ -68,7 +68,7 @@ use rule datafiles as datafiles_of_split with:
         code=code_digest("datafiles"),
 
 
-# Extraction waits for it, and is not redone when it changes.
+# Needs the clip table only and goes first, so that a mistake shows before anything is extracted.
 rule plan:
     input:
         "results/{dataset}/clips.parquet",
@@ -78,7 +78,7 @@ rule plan:
         "logs/plan/{dataset}.log",
     benchmark:
         "results/benchmarks/plan/{dataset}.tsv"
-    priority: 1
+    priority: 2
     conda:
         "../envs/evaluate.yaml"
     threads: 1

@@ -5,7 +5,6 @@ rule encode:
     input:
         unpack(log_mels),
         clips="results/{dataset}/clips.parquet",
-        plan=ancient("results/{dataset}/folds.txt"),
         checkpoint=checkpoint,
     output:
         "results/activations/{dataset}/{backbone}/{views}/{shard}.safetensors",
@@ -42,7 +41,6 @@ rule comparison:
     input:
         unpack(log_mels),
         clips="results/{dataset}/clips.parquet",
-        plan=ancient("results/{dataset}/folds.txt"),
         checkpoint=checkpoint,
     output:
         "results/comparisons/{dataset}/{backbone}/{clips}/{fold}.safetensors",

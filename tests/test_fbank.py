@@ -24,7 +24,16 @@ def clips(tmp_path_factory):
     return paths
 
 
-def test_workers_do_not_matter(clips, tmp_path):
+@pytest.fixture
+def one_thread():
+    """The cache's workers compute on one thread each."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_workers_do_not_matter(clips, tmp_path, one_thread):
     for workers in (1, 2):
         fbank_cache.build(clips, 64, tmp_path / f"{workers}.npy", workers)
     one, two = (audio.open_cache(tmp_path / f"{workers}.npy") for workers in (1, 2))
