@@ -1,5 +1,8 @@
 # What the rules of training and of trained models ask: definitions, inputs, costs.
+from dataclasses import replace
 from types import SimpleNamespace
+
+from fungi_audio.patches import PATCHES
 
 
 def pretraining(wildcards):
@@ -20,7 +23,7 @@ def pretrain_seconds(wildcards):
         cost.clips(config["datasets"][name]) for name in settings["datasets"]
     )
     passes = samples * (2 if settings["objective"] == "joint" else 1)
-    patch = (16, 16) if settings["kind"] == "patch" else (128, 2)
+    patch = PATCHES[settings["kind"]]
     shape = cost.Trunk(cost.WIDTHS[settings["size"]], patch=patch, stride=patch)
     rate = cost.rate(config["cluster"], config["device"], cores=8)
     return cost.training_seconds(passes, settings["target_length"], shape, rate)
@@ -115,10 +118,8 @@ def transfers(suffix):
 
 def masked_seconds(wildcards):
     clips, _ = gradient_share(wildcards)
-    patch = (
-        (128, 2) if cost.trunk(backbone(wildcards)).patch[0] == cost.MEL else (16, 16)
-    )
-    shape = cost.Trunk(cost.trunk(backbone(wildcards)).width, patch=patch, stride=patch)
+    trunk = cost.trunk(backbone(wildcards))
+    shape = replace(trunk, stride=trunk.patch)
     rate = cost.rate(config["cluster"], config["device"], cores=8)
     masks = feature(wildcards)["masks"]
     return cost.encode_seconds(

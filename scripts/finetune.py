@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from fungi_audio.datafiles import placed
+from fungi_audio.datafiles import place
 from fungi_audio.device import claim
 from fungi_audio.encode import resolve_precision
 from fungi_audio.extract import open_statistics
@@ -16,7 +16,7 @@ from fungi_audio.provenance import versions
 from fungi_audio.seeds import named_seed
 from fungi_audio.training import publish
 from fungi_audio.training.classifier import describe, new_classifier
-from fungi_audio.training.finetune import check, finetune
+from fungi_audio.training.finetune import finetune
 from fungi_audio.training.labelled import open_clips
 from joblog import job
 
@@ -26,13 +26,12 @@ state = folder / "training.pt"
 
 with job(snakemake), only_writer(folder / "lock"), claim(params.device) as device:
     settings, seed = dict(params.settings), params.seed
-    check(settings, params.multilabel)
     torch.set_num_threads(snakemake.threads)
     classes = pd.read_csv(files.classes, keep_default_na=False)
     names = classes["display_name"].astype(str).tolist()
     statistics = open_statistics(files.statistics, params.statistics)
-    root = placed(files.root)
     table = pd.read_parquet(files.clips)
+    root = place(table, files.audio, snakemake.config["data_root"], snakemake.threads)
     data = (table, names, files.fbank, root, fold, statistics, params.multilabel, settings["selection"], seed)
     clips = open_clips(*data)
     torch.manual_seed(named_seed(seed, "fine-tuning", snakemake.wildcards.tuning, fold))

@@ -21,7 +21,6 @@ with job(snakemake), only_writer(folder / "lock"):
     definition = dict(params.settings)
     configured = definition.pop("mean"), definition.pop("std")
     settings = pretrain.Pretraining(**definition, seed=params.seed)
-    pretrain.check(settings)
     tables = [pd.read_parquet(path, columns=["split"]) for path in snakemake.input.clips]
     rows = [np.flatnonzero(table["split"].fillna("") != "test") for table in tables]
     statistics = pooled_statistics(snakemake.input.statistics, [len(part) for part in rows], configured)

@@ -67,6 +67,14 @@ def test_defaults_are_filled_in_for_the_objective_that_has_them():
         ("datasets/demo/layout", "esc", r"datasets.demo.layout is 'esc': allowed:"),
         ("datasets/demo/folds", [], r"datasets.demo.folds"),
         ("datasets/..%2Fx", {"layout": "csv", "target_length": 64}, r"must match"),
+        ("pretrain/demo/masked", 64, r"pretrain.demo: masked: 64 patches is more than the 63 .* grid of 8 x 8"),
+        ("pretrain/demo/stride", [10, 10], r"pretrain.demo: stride \[10, 10\] differs from the patch \[16, 16\]"),
+        ("pretrain/demo/target_length", 8, r"pretrain.demo: 8 frames .* less than one 16 x 16 patch"),
+        (
+            "finetune/x",
+            {"dataset": "demo", "backbone": "demo-tiny", "epochs": 2, "selection": "average", "average_from": 3},
+            r"finetune.x: average_from 3 is after the last epoch \(2\)",
+        ),
         ("backbones/demo-tiny/checkpoint", "nowhere.pth", r"'nowhere.pth': no such file, and no preset"),
     ],
 )

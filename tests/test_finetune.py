@@ -14,7 +14,8 @@ from fungi_audio.errors import CheckpointError, ConfigError, NumericalError
 from fungi_audio.evaluate.scores import PREDICTIONS, SCORES
 from fungi_audio.training import publish, selection
 from fungi_audio.training.classifier import Classifier, describe, load_classifier, new_classifier
-from fungi_audio.training.finetune import Clips, Tuned, check, finetune, predict
+from fungi_audio.training.definitions import check_finetuning
+from fungi_audio.training.finetune import Clips, Tuned, finetune, predict
 
 HEAD = {"hidden": None, "activation": "relu", "dropout": 0.0}
 SETTINGS: dict[str, Any] = {
@@ -151,7 +152,7 @@ def test_rows_of_the_table(multilabel: bool) -> None:
 def test_several_labels_need_bce(checkpoint: Path, clips: Clips, tmp_path: Path) -> None:
     several = Clips(**(vars(clips) | {"multilabel": True}))
     with pytest.raises(ConfigError, match="set loss: bce"):
-        check(SETTINGS, True)
+        check_finetuning(SETTINGS, True)
     tuned = run(checkpoint, several, tmp_path / "state.pt", loss="bce", epochs=1)
     assert "mAP" in tuned.curves[-1] and float(tuned.scores[1].max()) <= 1
 

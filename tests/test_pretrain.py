@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from fungi_audio.backbones.ssast import Grid
 from fungi_audio.errors import ConfigError, NumericalError
+from fungi_audio.patches import Grid
 from fungi_audio.training import resume
 from fungi_audio.training.batches import Clips, PretextBatches, hold_out
+from fungi_audio.training.definitions import check_pretraining
 from fungi_audio.training.distributed import World, launch
-from fungi_audio.training.pretrain import Pretraining, check, pretrain
+from fungi_audio.training.pretrain import Pretraining, pretrain
 
 SETTINGS = Pretraining(
     datasets=["noise"],
@@ -219,7 +220,7 @@ def test_a_damaged_state(tmp_path: Path) -> None:
 )
 def test_settings_that_contradict_each_other(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check(replace(SETTINGS, **change))
+        check_pretraining(asdict(replace(SETTINGS, **change)))
 
 
 def test_hold_out_needs_two_clips() -> None:

@@ -14,6 +14,7 @@ from .download import local_path
 from .errors import ConfigError
 from .presets import PRESETS
 from .registry import REGISTRY
+from .training.definitions import check_finetuning, check_pretraining
 
 MADE = ("random", "pretrain")  # checkpoints that a run makes itself
 
@@ -62,6 +63,7 @@ def check(config: dict[str, Any], schema: str | Path) -> dict[str, Any]:
     if errors:
         raise ConfigError("config: " + _explain(errors[0]))
     _check_names(config)
+    _check_trainings(config)
     return config
 
 
@@ -73,6 +75,18 @@ def _check_names(config: dict[str, Any]) -> None:
                 f"config: {where} names {name!r}, which is not defined{_suggest(name, defined)}. "
                 f"Defined: {', '.join(sorted(defined))}. Define it under `{section}:` or correct the name"
             )
+
+
+def _check_trainings(config: dict[str, Any]) -> None:
+    for section in ("pretrain", "finetune"):
+        for name, definition in config[section].items():
+            try:
+                if section == "pretrain":
+                    check_pretraining(definition)
+                else:
+                    check_finetuning(definition, config["datasets"][definition["dataset"]]["multilabel"])
+            except ConfigError as error:
+                raise ConfigError(f"config: {section}.{name}: {error}") from error
 
 
 def _references(config: dict[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -13,36 +13,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import CheckpointError, ConfigError
+from ..patches import MEL, PATCHES, STRIDES, Grid, patch_grid
 from ..randomness import generator
 from .base import Activations, Backbone
 from .transformer import HEAD_WIDTH, Block
 
-MEL = 128
 SPECIAL = 2  # cls and distillation token
 WIDTHS = {"tiny": 192, "small": 384, "base": 768}
-PATCHES = {"patch": (16, 16), "frame": (128, 2)}
-STRIDES = {(16, 16): (10, 10), (128, 2): (128, 1)}
 UNUSED = ("v.head.", "v.head_dist.", "cpredlayer.", "gpredlayer.", "mask_embed", "mlp_head.")
-
-
-class Grid(NamedTuple):
-    """Patches along the mel axis and along time."""
-
-    mel: int
-    time: int
-
-
-def patch_grid(frames: int, patch: tuple[int, int], stride: tuple[int, int]) -> Grid:
-    """The grid of whole patches on `MEL` bins and `frames` frames.
-
-    Raises:
-        ConfigError: the clip is shorter than one patch.
-    """
-    if frames < patch[1] or patch[0] > MEL:
-        raise ConfigError(
-            f"{frames} frames of {MEL} mel bins are less than one {patch[0]} x {patch[1]} patch; raise target_length"
-        )
-    return Grid((MEL - patch[0]) // stride[0] + 1, (frames - patch[1]) // stride[1] + 1)
 
 
 def adapt_positions(positions: torch.Tensor, old: Grid, new: Grid) -> torch.Tensor:

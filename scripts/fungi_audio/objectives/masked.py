@@ -13,7 +13,8 @@ from ..gradient import Terms
 from ..progress import progress
 from ..projection import Signs, project
 from ..seeds import named_seed
-from ..training.masking import check_masked, maskable, masks
+from ..training.definitions import check_masked, maskable
+from ..training.masking import masks
 from ..training.pretext import Pretext, mpc_loss, mpg_loss
 
 LARGEST_BATCH = {"cpu": 16, "cuda": 512}  # masked inputs that go through the encoder at once

@@ -10,8 +10,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..audio import normalise, open_cache
-from ..backbones.ssast import Grid
 from ..errors import ConfigError
+from ..patches import Grid
 from ..randomness import generator
 from ..seeds import named_seed
 from .distributed import World

@@ -14,11 +14,12 @@ from torch.optim.lr_scheduler import LinearLR, MultiStepLR
 from torch.optim.swa_utils import AveragedModel
 
 from ..audio import normalise
-from ..errors import ConfigError, NumericalError
+from ..errors import NumericalError
 from ..evaluate.metrics import MULTI_LABEL, SINGLE_LABEL
 from ..progress import progress
 from . import resume
 from .classifier import Classifier
+from .definitions import check_finetuning
 from .examples import Examples
 from .pretrain import BETAS, WARMUP_RUNGS, WEIGHT_DECAY
 
@@ -67,14 +68,6 @@ class Tuned:
     scores: dict[int, torch.Tensor] = field(default_factory=dict)
 
 
-def check(settings: Mapping[str, Any], multilabel: bool) -> None:
-    """Raises ConfigError when a definition contradicts itself or the dataset; cheap."""
-    if multilabel and settings["loss"] == "ce":
-        raise ConfigError("clips have several labels, which loss: ce cannot learn; set loss: bce")
-    if settings["selection"] == "average" and settings["average_from"] > settings["epochs"]:
-        raise ConfigError(f"average_from {settings['average_from']} is after the last epoch ({settings['epochs']})")
-
-
 def finetune(
     model: Classifier,
     clips: Clips,
@@ -101,7 +94,7 @@ def finetune(
         ConfigError: `state` belongs to other settings.
         NumericalError: the loss is NaN or infinite; `state` keeps the last good epoch.
     """
-    check(settings, clips.multilabel)
+    check_finetuning(settings, clips.multilabel)
     run = _Run(model.to(device), clips, settings, seed, device, dtype)
     run.load(state)
     with progress("fine-tune", len(run.examples) - run.epoch * run.examples.steps_an_epoch, unit="step") as bar:

@@ -8,8 +8,7 @@ import math
 
 import torch
 
-from ..backbones.ssast import Grid
-from ..errors import ConfigError
+from ..patches import Grid
 from ..randomness import uniform
 
 SMALLEST, LARGEST = 3, 5  # side of a cluster, in patches
@@ -20,7 +19,7 @@ def masks(grid: Grid, count: int, keys: torch.Tensor) -> torch.Tensor:
 
     Args:
         grid: patches along mel and time.
-        count: how many patches to mask, at most `maskable`.
+        count: how many patches to mask, at most `definitions.maskable`.
         keys: int64 `[n]`, one for each draw.
 
     Returns:
@@ -29,20 +28,6 @@ def masks(grid: Grid, count: int, keys: torch.Tensor) -> torch.Tensor:
     if grid.mel == 1:
         return uniform(keys, grid.time).argsort(dim=1, stable=True)[:, :count]
     return _clusters(grid, count, keys)
-
-
-def maskable(grid: Grid) -> int:
-    """How many patches of a grid can be masked; clusters never reach position 0."""
-    return math.prod(grid) - (grid.mel > 1)
-
-
-def check_masked(grid: Grid, count: int) -> None:
-    """Raises ConfigError when more patches are to be masked than can be."""
-    if count > maskable(grid):
-        raise ConfigError(
-            f"masked: {count} patches is more than the {maskable(grid)} that can be masked on a grid of "
-            f"{grid.mel} x {grid.time} patches; lower masked or raise target_length"
-        )
 
 
 def _clusters(grid: Grid, count: int, keys: torch.Tensor) -> torch.Tensor:

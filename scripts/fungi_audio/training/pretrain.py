@@ -19,15 +19,16 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LinearLR, ReduceLROnPlateau
 
-from ..backbones.ssast import PATCHES, WIDTHS, patch_grid
+from ..backbones.ssast import WIDTHS
 from ..device import claim
 from ..encode import resolve_precision
-from ..errors import ConfigError, NumericalError
+from ..errors import NumericalError
+from ..patches import PATCHES
 from ..progress import progress
 from . import resume
 from .batches import Clips, PretextBatches, hold_out
+from .definitions import check_pretraining
 from .distributed import World
-from .masking import check_masked
 from .pretext import WEIGHTS, Outcome, new_pretext
 
 BETAS = (0.95, 0.999)
@@ -65,19 +66,6 @@ class Pretraining:
         return {key: value for key, value in asdict(self).items() if key != "checkpoint_every"}
 
 
-def check(settings: Pretraining) -> None:
-    """Raises ConfigError when the settings contradict each other; cheap, before any data is read."""
-    patch = PATCHES[settings.kind]
-    if settings.stride is not None and tuple(settings.stride) != patch:
-        raise ConfigError(
-            f"stride {list(settings.stride)} differs from the patch {list(patch)}; patches must not overlap at "
-            "pretraining, since a masked patch would show in its neighbours. Leave stride out"
-        )
-    check_masked(patch_grid(settings.target_length, patch, patch), settings.masked)
-    if settings.batch_size % settings.accumulate:
-        raise ConfigError(f"batch_size {settings.batch_size} is not a multiple of accumulate {settings.accumulate}")
-
-
 def pretrain(
     world: World,
     settings: Pretraining,
@@ -108,7 +96,7 @@ def pretrain(
         ConfigError: the settings contradict each other, or `state` belongs to other settings.
         NumericalError: the loss is NaN or infinite; `state` keeps the last good step.
     """
-    check(settings)
+    check_pretraining(asdict(settings))
     with claim(device) as place:
         run = _Run(world, settings, Clips(caches, rows), statistics, place, resolve_precision(precision, place))
         run.train(state, workers)

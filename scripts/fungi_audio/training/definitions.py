@@ -1,0 +1,45 @@
+"""Definitions of trainings that contradict themselves. Imports no torch: a run checks them before anything else."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import ConfigError
+from ..patches import PATCHES, Grid, patch_grid
+
+
+def check_pretraining(settings: Mapping[str, Any]) -> None:
+    """Raises ConfigError when a pretraining definition contradicts itself."""
+    patch, stride = PATCHES[settings["kind"]], settings["stride"]
+    if stride is not None and tuple(stride) != patch:
+        raise ConfigError(
+            f"stride {list(stride)} differs from the patch {list(patch)}; patches must not overlap at "
+            "pretraining, since a masked patch would show in its neighbours. Leave stride out"
+        )
+    check_masked(patch_grid(settings["target_length"], patch, patch), settings["masked"])
+    if settings["batch_size"] % settings["accumulate"]:
+        raise ConfigError(
+            f"batch_size {settings['batch_size']} is not a multiple of accumulate {settings['accumulate']}"
+        )
+
+
+def check_finetuning(settings: Mapping[str, Any], multilabel: bool) -> None:
+    """Raises ConfigError when a fine-tuning definition contradicts itself or its dataset."""
+    if multilabel and settings["loss"] == "ce":
+        raise ConfigError("clips have several labels, which loss: ce cannot learn; set loss: bce")
+    if settings["selection"] == "average" and settings["average_from"] > settings["epochs"]:
+        raise ConfigError(f"average_from {settings['average_from']} is after the last epoch ({settings['epochs']})")
+
+
+def maskable(grid: Grid) -> int:
+    """How many patches of a grid can be masked; clusters never reach position 0."""
+    return math.prod(grid) - (grid.mel > 1)
+
+
+def check_masked(grid: Grid, count: int) -> None:
+    """Raises ConfigError when more patches are to be masked than can be."""
+    if count > maskable(grid):
+        raise ConfigError(
+            f"masked: {count} patches is more than the {maskable(grid)} that can be masked on a grid of "
+            f"{grid.mel} x {grid.time} patches; lower masked or raise target_length"
+        )
