@@ -50,10 +50,5 @@ rule all:
         "results/table.md",
         "results/table.tex",
         "results/report.html",
-        [f"results/{name}/folds.txt" for name in config["run"]["datasets"]],
-        [
-            f"results/{name}/datafiles/{fold}_train.json"
-            for name in config["run"]["datasets"]
-            for fold in folds(name)
-        ],
+        [path for name in config["run"]["datasets"] for path in records(name)],
         expand("results/embeddings/{name}", name=config["run"]["embeddings"]),

@@ -10,9 +10,6 @@ rule embeddings:
     input:
         clips=lambda wildcards: f"results/{embedding(wildcards)['dataset']}/clips.parquet",
         audio=lambda wildcards: f"resources/audio/{embedding(wildcards)['dataset']}",
-        root=lambda wildcards: ancient(
-            f"results/{embedding(wildcards)['dataset']}/audio_root.txt"
-        ),
         statistics=embedding_statistics,
         model=lambda wildcards: model_file(embedding(wildcards)["model"]),
     output:
@@ -42,7 +39,6 @@ rule transfer:
     input:
         clips="results/{dataset}/clips.parquet",
         audio="resources/audio/{dataset}",
-        root=ancient("results/{dataset}/audio_root.txt"),
         model=lambda wildcards: model_file(transfer(wildcards)["checkpoint"]),
     output:
         scores="results/evaluation/{dataset}/{transfer}/transfer/{fold}.csv",

@@ -2,6 +2,8 @@
 from fungi_audio.datafiles import audio_root
 
 
+# Jobs that read the audio bring it there themselves if need be, without asking this rule: a new `data_root` is
+# no reason to extract again (and an `ancient` input would hide other reasons from Snakemake).
 rule place:
     input:
         clips="results/{dataset}/clips.parquet",
@@ -20,7 +22,7 @@ rule place:
     resources:
         **cpu_job(lambda wildcards: 60 + cost.clips(dataset(wildcards)) / 100),
     params:
-        root=lambda wildcards: audio_root(wildcards.dataset, config["data_root"]),
+        data_root=config["data_root"],
         code=code_digest("datafiles"),
     script:
         "../scripts/place.py"

@@ -28,8 +28,8 @@ rule download:
         "../scripts/download.py"
 
 
-# Apart from the download, so that pinning the digest afterwards runs this and nothing else; `update` keeps the
-# last good output when the digest is wrong.
+# Pinning the digest afterwards runs this and nothing else, since no rule asks for it; `update` keeps the last good
+# output when the digest is wrong. Unpacking checks the archive too.
 rule checksum:
     input:
         archive,
@@ -54,8 +54,7 @@ rule checksum:
 
 rule unpack:
     input:
-        archive=archive,
-        checked=ancient("results/{dataset}/archive.sha256"),
+        archive,
     output:
         directory("resources/raw/{dataset}"),
     log:

@@ -5,7 +5,6 @@ rule fbank:
     input:
         clips="results/{dataset}/clips.parquet",
         audio="resources/audio/{dataset}",
-        root=ancient("results/{dataset}/audio_root.txt"),
     output:
         fbank="results/{dataset}/fbank-{frames}.npy",
         statistics="results/{dataset}/fbank-{frames}.json",

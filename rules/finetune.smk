@@ -13,9 +13,6 @@ rule finetune:
         fbank=tuned("results/{dataset}/fbank-{frames}.npy"),
         statistics=tuned("results/{dataset}/fbank-{frames}.json"),
         audio=tuned("resources/audio/{dataset}"),
-        root=lambda wildcards: ancient(
-            tuned("results/{dataset}/audio_root.txt")(wildcards)
-        ),
         checkpoint=tuning_checkpoint,
     output:
         model="results/finetune/{tuning}/{fold}/model.safetensors",

@@ -30,3 +30,12 @@ def layouts(synthetic):
         if (d["layout"] == "synthetic") == synthetic
     ]
     return "|".join(names) or "(?!)"
+
+
+def records(name):
+    """What is made of a dataset for its own sake; no rule asks for it."""
+    kind = locate(name, config["datasets"][name], config["allow_http"]).kind
+    files = ["folds.txt", "audio_root.txt"]
+    files += [f"datafiles/{fold}_train.json" for fold in folds(name)]
+    files += ["archive.sha256"] if kind in ("url", "archive") else []
+    return [f"results/{name}/{file}" for file in files]

@@ -1,7 +1,9 @@
 """The digest of an archive, compared with the one that the config expects."""
 
-from fungi_audio.download import verify
+from fungi_audio.download import record, verify
 from joblog import job
 
+archive = snakemake.input[0]
+
 with job(snakemake):
-    verify(snakemake.input[0], snakemake.output[0], snakemake.params.sha256)
+    record(archive, verify(archive, snakemake.params.sha256), snakemake.output[0])

@@ -1,11 +1,10 @@
 """Embeddings of a dataset's clips, labelled or not, from any layer of a trained model."""
 
-from pathlib import Path
-
 import pandas as pd
 import torch
 
 from fungi_audio import features
+from fungi_audio.datafiles import place
 from fungi_audio.device import claim
 from fungi_audio.extract import open_statistics
 from fungi_audio.files import sha256, whole_folder
@@ -19,7 +18,7 @@ settings = params.settings
 with job(snakemake), claim(params.device) as device:
     torch.set_num_threads(snakemake.threads)
     clips = pd.read_parquet(files.clips)
-    root = Path(Path(files.root).read_text(encoding="utf-8").strip())
+    root = place(clips, files.audio, snakemake.config["data_root"], snakemake.threads)
     configured = (params.dataset["mean"], params.dataset["std"])
     statistics = open_statistics(files.statistics, configured) if files.statistics else None
     stride = tuple(params.stride) if params.stride else None

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 
 from fungi_audio import fbank_cache
-from fungi_audio.datafiles import placed
+from fungi_audio.datafiles import place
 from joblog import job
 
 with job(snakemake):
     clips = pd.read_parquet(snakemake.input.clips)
-    root = placed(snakemake.input.root)
+    root = place(clips, snakemake.input.audio, snakemake.config["data_root"], snakemake.threads)
     output = Path(snakemake.output.fbank)
     fbank_cache.build([root / wav for wav in clips["wav"]], int(snakemake.wildcards.frames), output, snakemake.threads)
     train = np.flatnonzero(clips["split"].isna() | (clips["split"] == "train"))

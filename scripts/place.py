@@ -7,6 +7,6 @@ from fungi_audio.files import write_text
 from joblog import job
 
 with job(snakemake):
-    root = snakemake.params.root
-    place(pd.read_parquet(snakemake.input.clips), snakemake.input.audio, root, snakemake.threads)
+    clips = pd.read_parquet(snakemake.input.clips)
+    root = place(clips, snakemake.input.audio, snakemake.params.data_root, snakemake.threads)
     write_text(snakemake.output[0], f"{root}\n")

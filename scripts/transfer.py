@@ -1,10 +1,9 @@
 """Scores of a fine-tuned checkpoint on another dataset, without training; all it needs is in the checkpoint."""
 
-from pathlib import Path
-
 import pandas as pd
 import torch
 
+from fungi_audio.datafiles import place
 from fungi_audio.device import claim
 from fungi_audio.evaluate.scores import write
 from fungi_audio.training import apply, selection
@@ -18,7 +17,7 @@ with job(snakemake), claim(params.device) as device:
     classifier, metadata = load_classifier(files.model)
     model = apply.Model(classifier.v, classifier, (metadata["mean"], metadata["std"]))
     clips = pd.read_parquet(files.clips)
-    root = Path(Path(files.root).read_text(encoding="utf-8").strip())
+    root = place(clips, files.audio, snakemake.config["data_root"], snakemake.threads)
     shared = apply.shared_clips(clips, metadata["classes"], wildcards.fold, params.multilabel)
     test = clips.iloc[shared.rows]
     with apply.log_mels([root / wav for wav in test["wav"]], model.network.frames, snakemake.threads) as fbank:

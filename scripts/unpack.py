@@ -1,7 +1,11 @@
 """An archive as a folder."""
 
 from fungi_audio.archives import unpack
+from fungi_audio.download import verify
 from joblog import job
 
+archive = snakemake.input[0]
+
 with job(snakemake):
-    unpack(snakemake.input.archive, snakemake.output[0], snakemake.params.max_gigabytes)
+    verify(archive, snakemake.config["datasets"][snakemake.wildcards.dataset]["sha256"])
+    unpack(archive, snakemake.output[0], snakemake.params.max_gigabytes)

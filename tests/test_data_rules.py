@@ -17,6 +17,7 @@ from tests.workflow import Workflow
 
 TARGETS = [
     "results/tiny/audio_root.txt",
+    "results/tiny/archive.sha256",
     *(f"results/tiny/datafiles/{fold}_{part}.json" for fold in (1, 2) for part in ("train", "eval")),
 ]
 
@@ -97,15 +98,22 @@ def test_changes_redo_what_they_affect(folder: Path, archive: Path, tmp_path: Pa
 
 def test_pinning_the_digest_checks_it_and_nothing_else(folder: Path, archive: Path) -> None:
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    targets = [*TARGETS, "results/tiny/archive.sha256"]
     wrong = project(folder, str(archive), lambda config: tiny(config).update(sha256="0" * 64))
-    done = wrong.snakemake(*targets, check=False)
+    done = wrong.snakemake(*TARGETS, check=False)
     assert done.returncode
     assert f"has SHA-256 {digest}, expected {'0' * 64}" in done.stdout
     right = project(folder, str(archive), lambda config: tiny(config).update(sha256=digest))
-    assert right.planned(*targets) == {"checksum": 1}
-    right.run(*targets)
-    assert right.planned(*targets) == {}
+    assert right.planned(*TARGETS) == {"checksum": 1}
+    right.run(*TARGETS)
+    assert right.planned(*TARGETS) == {}
+
+
+def test_a_wrong_digest_stops_before_the_archive_is_unpacked(tmp_path: Path, archive: Path) -> None:
+    wrong = project(tmp_path, str(archive), lambda config: tiny(config).update(sha256="0" * 64))
+    done = wrong.snakemake(*TARGETS, "--keep-going", check=False)
+    assert done.returncode
+    assert f"expected {'0' * 64}" in done.stdout
+    assert not (tmp_path / "resources/raw").exists()
 
 
 def test_from_a_url(server: Server, archive: Path, tmp_path: Path) -> None:  # noqa: F811

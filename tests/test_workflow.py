@@ -2,10 +2,15 @@
 
 import copy
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from tests.workflow import ROOT, Workflow
 
@@ -120,7 +125,26 @@ def test_new_dataset(edited):
 def test_data_root(edited, tmp_path):
     """Moving the audio rewrites the datafiles and neither resamples nor extracts."""
     jobs = edited(lambda config: config.update(data_root=str(tmp_path)))
-    assert set(jobs) == {"place", "datafiles"}
+    assert jobs == {"place": 1, "datafiles": 2}
+
+
+def test_two_edits_at_once(edited, tmp_path):
+    """What an edit asks for does not hide behind another edit (Snakemake does that behind `ancient` inputs)."""
+
+    def both(config):
+        config.update(data_root=str(tmp_path))
+        config["evaluation"]["knn"].update(k=[1, 3])
+
+    jobs = edited(both)
+    assert evaluation(jobs) == {"place": 1, "datafiles": 2, "plan": 1, "evaluate": 2 * COMBINATIONS}
+    assert jobs["report"] == 1
+
+
+def test_audio_is_read_from_the_data_root(finished, tmp_path):
+    """A job that reads audio brings it there itself: the rule `place` may have run on another machine."""
+    workflow = Workflow(finished.folder, CONFIG | {"data_root": str(tmp_path)})
+    workflow.run("--until", "fbank", "--forcerun", "fbank")
+    assert len(list((tmp_path / "tones").rglob("*.wav"))) == 40
 
 
 def test_too_many_neighbours_are_refused_before_extraction(tmp_path):
@@ -148,3 +172,27 @@ def test_code_edit_of_an_objective(finished, tmp_path):
     assert workflow.planned() == {}
     objective.write_text(objective.read_text().replace("/ d**2", "/ d"))
     assert evaluation(workflow.planned()) == {"gradient": 2, "evaluate": 8}
+
+
+def test_trace_of_a_row_names_all_that_made_it(finished):
+    rows = pd.read_csv(finished.path("results/table.csv"))
+    row = rows.index[(rows["features"] == "embedding+simclr") & (rows["fold"] == 2)][0]
+    command = [sys.executable, "-m", "fungi_audio.trace", str(finished.path("results/table.csv"))]
+    paths = {"PYTHONPATH": str(ROOT / "scripts"), "PATH": os.environ["PATH"]}
+    done = subprocess.run([*command, str(row)], capture_output=True, text=True, check=True, env=paths)
+    made = yaml.safe_load(done.stdout)
+    assert float(made["score"]["value"]) == pytest.approx(rows.loc[row, "value"])
+    assert made["seed"] == 42
+    rules = [job["rule"] for job in made["jobs"]]
+    assert rules[0] == "evaluate" and {"synthesise", "resample", "fbank", "comparison", "head"} < set(rules)
+    assert all(len(job["params"]["code"]) == 16 for job in made["jobs"])
+    features = finished.path("results/features/tones/tiny/simclr/2/part-0.parquet")
+    metadata = json.loads(pq.read_schema(features).metadata[b"fungi_audio"])
+    assert made["files"]["results/checkpoints/tiny.safetensors"] == metadata["checkpoint"]
+    assert made["made with"][0]["versions"]["torch"] == metadata["versions"]["torch"]
+    assert made["made with"][0]["device"] == "CPU"
+    assert made["config"]["datasets"] == {"tones": {**made["config"]["datasets"]["tones"], "clips": 40}}
+    refused = subprocess.run([*command, str(len(rows))], capture_output=True, text=True, env=paths)
+    assert refused.returncode == 1 and refused.stderr == (
+        f"{command[-1]} has the rows 0 to {len(rows) - 1}, no row {len(rows)}\n"
+    )

@@ -18,18 +18,26 @@ def audio_root(dataset: str, data_root: str | None) -> str:
     return f"resources/audio/{dataset}" if data_root is None else str(Path(data_root).expanduser() / dataset)
 
 
-def place(clips: pd.DataFrame, audio: str | Path, root: str | Path, threads: int = 1) -> None:
-    """Bring the audio from `audio` to `root`: hard links where the file system allows, else copies.
+def place(clips: pd.DataFrame, audio: str | Path, data_root: str | None, threads: int = 1) -> Path:
+    """Bring the audio to `data_root`: hard links where the file system allows, else copies.
 
-    Files that are there already (same size and time) are left alone.
+    Files that are there already (same size and time) are left alone, so that every job that reads audio
+    begins with this, on whatever machine it runs.
 
     Args:
         clips: clip table with the column `wav`.
+        audio: the project's folder, named as the dataset.
+
+    Returns:
+        The folder to read from: `audio` itself where `data_root` is not set.
 
     Raises:
         StorageError: `root` cannot be written, or a file of `audio` is missing.
     """
-    audio, root = Path(audio), Path(root)
+    audio = Path(audio)
+    if data_root is None:
+        return audio
+    root = Path(audio_root(audio.name, data_root))
 
     def bring(wav: str) -> None:
         source, target = audio / wav, root / wav
@@ -45,23 +53,9 @@ def place(clips: pd.DataFrame, audio: str | Path, root: str | Path, threads: int
             for_each("place", bring, list(clips["wav"]), threads)
     except OSError as error:
         raise StorageError(
-            f"data_root: cannot bring the audio to {root}: {error.filename or ''} {error.strerror}. Choose a folder "
-            "that can be written, with enough space"
+            f"data_root: cannot bring the audio to {root} on {socket.gethostname()}: {error.filename or ''} "
+            f"{error.strerror}. Choose a folder that every compute node can write, with enough space"
         ) from error
-
-
-def placed(record: str | Path) -> Path:
-    """The folder that `place` brought the audio to, as the file `record` says.
-
-    Raises:
-        StorageError: this machine does not see it.
-    """
-    root = Path(Path(record).read_text(encoding="utf-8").strip())
-    if not root.is_dir():
-        raise StorageError(
-            f"data_root: {root} does not exist on {socket.gethostname()}. Set data_root to a folder that every compute "
-            f"node sees; if it was emptied, remove {record} and the audio is brought there again"
-        )
     return root
 
 

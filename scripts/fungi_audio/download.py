@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import re
 import time
 from pathlib import Path
@@ -72,7 +73,8 @@ def fetch(url: str, path: str | Path, sha256: str | None = None, allow_http: boo
     correct one replaces it. The digest is recorded in ``{name}.sha256``.
 
     Args:
-        url: https, or http when `allow_http`. Credentials are read from ~/.netrc or $NETRC.
+        url: https, or http when `allow_http`. ``${NAME}`` in it stands for an environment variable, such as a
+            token; names and passwords are read from ~/.netrc or $NETRC.
         path: where the file goes.
         sha256: the expected digest, hexadecimal.
         allow_http: also follow http URLs and redirects.
@@ -81,6 +83,7 @@ def fetch(url: str, path: str | Path, sha256: str | None = None, allow_http: boo
         The SHA-256 of the file.
 
     Raises:
+        ConfigError: the URL names an environment variable that is not set.
         StorageError: no connection, refused by the server, redirected to another scheme, another digest
             than expected, or the file cannot be written.
     """
@@ -88,33 +91,34 @@ def fetch(url: str, path: str | Path, sha256: str | None = None, allow_http: boo
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         digest = sha256 if sha256 and _has(path, sha256) else _replace(url, path, sha256, allow_http)
-    _record(path, digest, path.with_name(path.name + ".sha256"))
+    record(path, digest, path.with_name(path.name + ".sha256"))
     return digest
 
 
-def verify(path: str | Path, record: str | Path, sha256: str | None) -> None:
-    """Write the digest of a file to `record`, as `sha256sum` does.
+def verify(path: str | Path, sha256: str | None) -> str:
+    """The SHA-256 of a file.
 
     Raises:
-        StorageError: it is not the expected one.
+        StorageError: it is not the expected one, where one is expected.
     """
-    path = Path(path)
     digest = digest_of(path)
     if sha256 not in (None, digest):
         raise StorageError(
             f"{path} has SHA-256 {digest}, expected {sha256}. Correct sha256 in the config if that is wrong; else "
             "delete the file and fetch it again"
         )
-    _record(path, digest, record)
+    return digest
 
 
-def _record(path: Path, digest: str, record: str | Path) -> None:
-    write_text(record, f"{digest}  {path.name}\n")
+def record(path: str | Path, digest: str, file: str | Path) -> None:
+    """Write the digest of a file to another, as `sha256sum` does."""
+    write_text(file, f"{digest}  {Path(path).name}\n")
 
 
 def _replace(url: str, path: Path, sha256: str | None, allow_http: bool) -> str:
     """Complete the download beside `path`, check it, give it its name; the digest."""
     part = path.with_name(path.name + ".part")
+    _with_variables(url)
     if not (sha256 and _has(part, sha256)):
         _complete(url, part, allow_http)
     digest = digest_of(part)
@@ -128,6 +132,17 @@ def _replace(url: str, path: Path, sha256: str | None, allow_http: bool) -> str:
     part.replace(path)
     sync(path.parent)
     return digest
+
+
+def _with_variables(url: str) -> str:
+    """The URL to ask for: secrets come from the environment, and nothing but the request holds them."""
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise ConfigError(f"{shown(url)}: the environment variable {match[1]} is not set; export it and run again")
+        return os.environ[match[1]]
+
+    return re.sub(r"\$\{(\w+)\}", value, url)
 
 
 def _has(path: Path, digest: str) -> bool:
@@ -197,7 +212,7 @@ def _transfer(session: requests.Session, url: str, part: Path) -> None:
     headers = {"Accept-Encoding": "identity"}
     if held and (validator := _recall(part, url)):
         headers |= {"Range": f"bytes={held}-", "If-Range": validator}
-    with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+    with session.get(_with_variables(url), headers=headers, stream=True, timeout=TIMEOUT) as response:
         answer = _read_headers(response, url, part)
         if held and answer.start == answer.total:
             return
