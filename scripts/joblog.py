@@ -1,4 +1,4 @@
-"""What every rule's script does first: send output to the rule's log, show mistakes plainly."""
+"""What every rule's script does first: send output to the rule's log, show mistakes plainly, leave a record."""
 
 import logging
 import sys
@@ -8,34 +8,62 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fungi_audio.errors import FungiError
+from fungi_audio.errors import FungiError, out_of_memory
+from fungi_audio.files import REASONS
 from fungi_audio.locks import only_writer
+from fungi_audio.provenance import write_record
 
 
 @contextmanager
 def job(snakemake: Any) -> Iterator[None]:
     """Run a rule's work with its output in the rule's log.
 
-    On a terminal, stderr stays there for progress bars. A `FungiError` ends the job with its message,
-    in the log and on stderr, and no traceback; any other exception keeps its traceback in the log.
-    A job left behind by a killed run may still write the same output: it is waited for.
+    On a terminal, stderr stays there for progress bars. What a person can act on (a `FungiError`, no memory, no
+    space) ends the job with one message, in the log and on stderr, and no traceback; any other exception keeps
+    its traceback in the log. A job left behind by a killed run may still write the same output: it is waited for.
+    A job that ends well leaves a record of what made its output.
     """
     terminal = sys.stderr
     path = Path(snakemake.log[0])
-    with only_writer(f"{path}.lock"), path.open("w", encoding="utf-8", buffering=1) as log:
+    try:
+        with only_writer(f"{path}.lock"), _log_to(path, terminal.isatty()):
+            yield
+            files = {name: list(map(str, getattr(snakemake, name))) for name in ("input", "output")}
+            params = dict(snakemake.params.items())
+            write_record(path, snakemake.config, rule=snakemake.rule, params=params, **files)
+    except Exception as error:
+        if message := _explained(error):
+            print(f"\n{snakemake.rule}: {message}\n(log: {path})", file=terminal, flush=True)
+            sys.exit(1)
+        raise
+
+
+@contextmanager
+def _log_to(path: Path, terminal: bool) -> Iterator[None]:
+    with path.open("w", encoding="utf-8", buffering=1) as log:
         logging.basicConfig(stream=log, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True)
         logging.captureWarnings(True)
         warnings.simplefilter("default")
         sys.stdout = log
-        if not terminal.isatty():
+        if not terminal:
             sys.stderr = log
         try:
             yield
-        except FungiError as error:
-            message = f"{snakemake.rule}: {error}"
-            logging.error(message)
-            print(f"\n{message}\n(log: {snakemake.log[0]})", file=terminal, flush=True)
-            sys.exit(1)
-        except BaseException:
-            logging.exception("%s failed", snakemake.rule)
+        except BaseException as error:
+            message = _explained(error)
+            logging.error(message) if message else logging.exception("failed")
             raise
+
+
+def _explained(error: BaseException) -> str:
+    """What a person can do about it; "" for a defect."""
+    if isinstance(error, FungiError):
+        return str(error)
+    if out_of_memory(error):
+        return (
+            f"memory ran out ({error}). Give the job more (--set-resources RULE:mem_mb=…), or run fewer jobs at once "
+            "(a smaller --cores)"
+        )
+    if isinstance(error, OSError) and error.errno in REASONS:
+        return f"cannot write {error.filename or 'its output'}: {REASONS[error.errno]}"
+    return ""

@@ -14,7 +14,7 @@ with job(snakemake):
     )
     html = page.render(
         scores, pairs, params.config, params.rules["graph"], params.rules["jobs"],
-        run.rule_times("results/benchmarks"), run.facts(pairs), run.commit(provenance.ROOT),
+        run.rule_times("results/benchmarks"), run.facts(pairs), provenance.commit(provenance.ROOT),
     )  # fmt: skip
     write_text(output.html, html)
     write_text(output.answer, answer.text(pairs, bool(settings.unreal(params.config))))

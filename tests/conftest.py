@@ -43,6 +43,7 @@ def small_results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[
 @pytest.fixture(scope="session")
 def small_report(small_results: tuple[Path, dict[str, Any]]) -> Path:
     """Its report."""
+    from fungi_audio.provenance import commit
     from fungi_audio.report import page, results, run
     from tests import small_run
 
@@ -51,7 +52,7 @@ def small_report(small_results: tuple[Path, dict[str, Any]]) -> Path:
     config = small_run.config(small_run.DATASETS, small_run.BACKBONES)
     text = page.render(
         scores, found, config, small_run.GRAPH, {"gradient": 9}, run.rule_times(root / "results" / "benchmarks"),
-        run.facts(found), run.commit(ROOT),
+        run.facts(found), commit(ROOT),
     )  # fmt: skip
     path = root / "report.html"
     path.write_text(text, encoding="utf-8")

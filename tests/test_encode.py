@@ -19,6 +19,7 @@ from fungi_audio import encode, extract
 from fungi_audio.audio import normalise
 from fungi_audio.backbones import ssast
 from fungi_audio.backbones.base import Activations
+from fungi_audio.errors import out_of_memory
 from fungi_audio.objectives import build_objective
 from fungi_audio.projection import make_head, make_signs
 from fungi_audio.views import augment, view_keys
@@ -154,7 +155,7 @@ def test_error_ends_the_work(caplog, error):
 def test_a_cpu_that_runs_out_of_memory_is_recognised():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 60, dtype=torch.uint8)
-    assert encode._out_of_memory(caught.value)
+    assert out_of_memory(caught.value)
 
 
 def encode_and_die(path: Path, calls: int) -> None:

@@ -56,10 +56,14 @@ class Writer:
                 leftover.unlink()
 
     def _allocate(self, header: bytes, size: int) -> None:
-        with self.part.open("wb") as file:
-            file.write(header)
-            if size:
-                os.posix_fallocate(file.fileno(), len(header), size)
+        try:
+            with self.part.open("wb") as file:
+                file.write(header)
+                if size:
+                    os.posix_fallocate(file.fileno(), len(header), size)
+        except OSError:
+            self.part.unlink(missing_ok=True)
+            raise
         write_text(self.mark, "0")
 
     def write(self, first: int, activations: Activations) -> None:

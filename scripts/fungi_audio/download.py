@@ -17,6 +17,7 @@ from .errors import ConfigError, StorageError
 from .files import sha256 as digest_of
 from .files import storage_errors, sync, write_text
 from .progress import progress
+from .provenance import shown
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +57,6 @@ def local_path(location: str) -> Path | None:
             )
         return None
     return Path(location).expanduser()
-
-
-def shown(url: str) -> str:
-    """A URL without what may be secret (user, password, query), for messages."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def fetch(url: str, path: str | Path, sha256: str | None = None, allow_http: bool = False) -> str:

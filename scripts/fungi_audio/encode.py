@@ -11,6 +11,7 @@ import torch
 
 from .audio import normalise
 from .backbones.base import Activations, Backbone
+from .errors import out_of_memory
 from .progress import progress
 from .views import augment
 
@@ -100,7 +101,7 @@ def encode(
                     following = load(after)
                 parts.append(backbone.activations(batch))
             except (RuntimeError, MemoryError) as error:
-                if size == 1 or not _out_of_memory(error):
+                if size == 1 or not out_of_memory(error):
                     raise
                 size //= 2
                 log.warning("out of memory; going on with batches of %d", size)
@@ -131,11 +132,6 @@ def _thread(device: torch.device) -> ThreadPoolExecutor:
     if device.type == "cuda":
         return ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(device,))
     return ThreadPoolExecutor(1)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out; torch says so of a GPU by its type, of the CPU only by its text."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def encode_all(backbone: Backbone, source: Source, description: str) -> Activations:

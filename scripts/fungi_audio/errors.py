@@ -31,3 +31,16 @@ class NumericalError(FungiError):
 
 class ClusterError(FungiError):
     """Slurm is absent, silent or refuses what a job asks for."""
+
+
+class WorkerError(FungiError):
+    """A process that did a part of the work died."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out; torch says so of a GPU by its type, of the CPU only by its text."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )

@@ -1,6 +1,7 @@
 """Files appear whole or not at all."""
 
 import errno
+import glob
 import hashlib
 import os
 import shutil
@@ -39,7 +40,7 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The content is flushed to disk before the rename and the folder after it, so that a crash at any
     moment leaves the old file, the new file or none, never a part. On an error the temporary file is
-    removed.
+    removed; after a kill, by the next attempt.
 
     Raises:
         StorageError: disk full, quota, read-only folder or no permission.
@@ -47,6 +48,8 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in path.parent.glob(f".{glob.escape(path.name[:100])}.{8 * '?'}.part"):
+            leftover.unlink(missing_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
         os.close(handle)
     part = Path(name)

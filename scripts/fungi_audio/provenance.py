@@ -1,12 +1,22 @@
-"""What made an artifact: digests of the code that computes it, versions of what it ran with."""
+"""What made an artifact: digests of the code that computes it, versions of what it ran with, a record a job."""
 
 import ast
 import hashlib
 import importlib.metadata
-import importlib.util
+import json
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from .files import write_text
+
+RECORDS, CONFIGS = Path("results/provenance/jobs"), Path("results/provenance/configs")
 PACKAGE = "fungi_audio"
 ROOT = Path(__file__).parent
 LIBRARIES = ("torch", "torchaudio", "timm", "numpy", "scikit-learn", "pyarrow", "pandas")
@@ -75,3 +85,62 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def commit(folder: Path) -> str | None:
+    """The git commit of a checkout, with a word when it was changed since; None outside one."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + (" with local changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def shown(url: str) -> str:
+    """A URL without what may be secret (user, password, query), for messages."""
+    return re.sub("://[^/?#]*@", "://", re.split("[?#]", url)[0])
+
+
+def without_secrets(value: Any) -> Any:
+    """JSON values with every URL as `shown`."""
+    if isinstance(value, dict):
+        return {key: without_secrets(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_secrets(item) for item in value]
+    return shown(value) if isinstance(value, str) and "://" in value else value
+
+
+def write_record(log: Path, config: dict[str, Any], **job: Any) -> None:
+    """What made a job's outputs, as JSON below `RECORDS`; `trace` reads it.
+
+    Args:
+        log: of the job, ``logs/….log``, which no other job has.
+        config: the run's; written once, below `CONFIGS`.
+        job: `rule`, `output`, `input` (lists of paths), `params`: JSON values.
+    """
+    torch: Any = sys.modules.get("torch")
+    gpu = torch and torch.cuda.is_initialized()
+    made = {
+        "config": _write_config(config),
+        "commit": commit(ROOT),
+        "versions": {"Python": platform.python_version()} | versions(),
+        "device": torch.cuda.get_device_name() if gpu else "CPU",
+        "machine": f"{socket.gethostname()}, {len(os.sched_getaffinity(0))} cores, {platform.platform()}",
+    }
+    write_text(RECORDS / log.relative_to("logs").with_suffix(".json"), _json(without_secrets(job) | made))
+
+
+def _write_config(config: dict[str, Any]) -> str:
+    text = _json(without_secrets(config))
+    path = CONFIGS / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    if not path.exists():
+        write_text(path, text)
+    return str(path)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n"

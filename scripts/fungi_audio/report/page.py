@@ -46,7 +46,7 @@ def render(
         jobs: rule -> number of jobs.
         times: from `run.rule_times`.
         facts: more lines for "What was run", such as the machine and versions.
-        commit: from `run.commit`.
+        commit: from `provenance.commit`.
     """
     folder = Path(__file__).parent
     environment = jinja2.Environment(

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,19 +10,6 @@ import psutil
 
 from ..provenance import versions
 from .results import Pair
-
-
-def commit(folder: Path) -> str | None:
-    """The git commit of a checkout, with a word when it was changed since; None outside one."""
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(folder), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + (" with local changes" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def machine() -> str:

@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from ..provenance import without_secrets
+
 ELSEWHERE = ("cluster", "data_root")
 
 
@@ -19,9 +21,8 @@ def used(config: dict[str, Any]) -> dict[str, Any]:
     names["pretrain"] = [text.removeprefix("pretrain:") for text in checkpoints if text.startswith("pretrain:")]
     for name in names["pretrain"]:
         names["datasets"] += config["pretrain"][name]["datasets"]
-    return kept | {
-        section: {name: config[section][name] for name in chosen} for section, chosen in names.items() if chosen
-    }
+    chosen = {section: {name: config[section][name] for name in some} for section, some in names.items() if some}
+    return without_secrets(kept | chosen)
 
 
 def as_yaml(config: dict[str, Any]) -> str:
