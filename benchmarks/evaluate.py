@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from fungi_audio import features
 from fungi_audio.evaluate import scores
@@ -43,6 +44,7 @@ def write_features(folder: Path) -> dict[str, list[Path]]:
     fold = 1 + np.arange(CLIPS) // CLASSES % FOLDS
     names = [f"clip-{i:04d}.wav" for i in range(CLIPS)]
     labels = [f"class {i}" for i in target]
+    clips = pd.DataFrame({"clip_id": names, "label": labels, "fold": fold, "split": None})
     spectrum = np.arange(1, WIDTH + 1) ** -0.5
     parts = {}
     for name in BLOCKS:
@@ -50,7 +52,7 @@ def write_features(folder: Path) -> dict[str, list[Path]]:
         x = x @ np.linalg.qr(rng.normal(size=(WIDTH, WIDTH)))[0]
         parts[name] = [folder / f"{name}.parquet"]
         metadata = {"dataset": "synthetic", "backbone": "none", "feature": name, "settings": {}}
-        features.write(parts[name][0], names, labels, fold, [None] * CLIPS, x, metadata)
+        features.write(parts[name][0], clips, x, metadata)
     return parts
 
 

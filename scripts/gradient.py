@@ -1,7 +1,5 @@
 """One feature of one shard of a dataset, for one fold or all."""
 
-from pathlib import Path
-
 import pandas as pd
 import torch
 
@@ -9,7 +7,6 @@ from fungi_audio import activations, comparison, extract, features
 from fungi_audio.device import claim
 from fungi_audio.files import sha256
 from fungi_audio.projection import load_head, load_signs
-from fungi_audio.provenance import versions
 from joblog import job
 
 params, wildcards, files = snakemake.params, snakemake.wildcards, snakemake.input
@@ -46,9 +43,5 @@ with job(snakemake), claim(params.device) as device:
         "fold": wildcards.fold,
         "seed": params.seed,
         "projection": signs.digest if signs else None,
-        "precision": params.precision,
-        "device": device.type,
-        "versions": versions(),
-    }
-    columns = (clips[name].tolist() for name in ("clip_id", "label", "fold", "split"))
-    features.write(Path(snakemake.output[0]), *columns, feature, metadata)
+    } | extract.made_on(device, params.precision)
+    features.write(snakemake.output[0], clips, feature, metadata)

@@ -1,7 +1,5 @@
 """One masked-patch feature (mpc or mpg) of one shard of a dataset."""
 
-from pathlib import Path
-
 import pandas as pd
 import torch
 
@@ -12,7 +10,6 @@ from fungi_audio.encode import resolve_precision
 from fungi_audio.files import sha256
 from fungi_audio.objectives import build_objective
 from fungi_audio.projection import load_signs
-from fungi_audio.provenance import versions
 from fungi_audio.training.pretext import load_pretext
 from joblog import job
 
@@ -40,9 +37,5 @@ with job(snakemake), claim(params.device) as device:
         "fold": wildcards.fold,
         "seed": params.seed,
         "projection": signs.digest,
-        "precision": params.precision,
-        "device": device.type,
-        "versions": versions(),
-    }
-    columns = (clips[name].tolist() for name in ("clip_id", "label", "fold", "split"))
-    features.write(Path(snakemake.output[0]), *columns, feature, metadata)
+    } | extract.made_on(device, params.precision)
+    features.write(snakemake.output[0], clips, feature, metadata)

@@ -129,7 +129,6 @@ def write_features(
             "precision": "fp32", "device": "cpu", "versions": {"torch": "2.11.0"},
         }  # fmt: skip
         path = folder / feature / "all" / "part-0.parquet"
-        columns = (clips[column].tolist() for column in ("clip_id", "label", "fold", "split"))
-        features.write(path, *columns, x.astype(np.float32), metadata)
+        features.write(path, clips, x.astype(np.float32), metadata)
         parts[feature] = [path]
     return parts

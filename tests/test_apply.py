@@ -70,8 +70,8 @@ def test_parts_are_small_and_complete(frozen: Path, fbank: np.ndarray, tmp_path:
     assert [first for first, _ in parts] == [0, 16, 32]
     for number, (first, part) in enumerate(parts):
         names = [f"{first + i:02d}" for i in range(len(part))]
-        empty = [None] * len(part)
-        features.write(tmp_path / f"part-{number}.parquet", names, [""] * len(part), empty, empty, part, {})
+        clips = pd.DataFrame({"clip_id": names, "label": "", "fold": None, "split": None})
+        features.write(tmp_path / f"part-{number}.parquet", clips, part, {})
     clips, whole, _ = features.read(tmp_path)
     assert clips["fold"].isna().all() and np.allclose(whole, embedded(model, many, 0))
 

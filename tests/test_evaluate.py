@@ -32,8 +32,7 @@ def warn_again() -> None:
 
 def write_block(path: Path, clips: pd.DataFrame, x: np.ndarray, name: str, **settings: Any) -> list[Path]:
     metadata = {"dataset": "demo", "backbone": "tiny", "feature": name, "settings": settings}
-    columns = [clips[column].tolist() for column in features.COLUMNS]
-    features.write(path, *columns, x, metadata)
+    features.write(path, clips, x, metadata)
     return [path]
 
 

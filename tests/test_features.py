@@ -19,13 +19,14 @@ METADATA = {"dataset": "demo", "feature": "kl", "settings": {"temperature": 15},
 
 
 def write(path: Path, names: list[str], values: np.ndarray, **metadata: Any) -> None:
-    n = len(names)
-    features.write(path, names, ["dog"] * n, [1] * n, [None] * n, values, {**METADATA, **metadata})
+    clips = pd.DataFrame({"clip_id": names, "label": "dog", "fold": 1, "split": None})
+    features.write(path, clips, values, {**METADATA, **metadata})
 
 
 def test_format_is_the_documented_one(tmp_path: Path) -> None:
     path = tmp_path / "part.parquet"
-    features.write(path, ["b", "ä"], ["dog", "cat"], [1, None], [None, "test"], np.ones((2, 3)), METADATA)
+    clips = {"clip_id": ["b", "ä"], "label": ["dog", "cat"], "fold": [1, None], "split": [None, "test"], "wav": "x"}
+    features.write(path, pd.DataFrame(clips), np.ones((2, 3)), METADATA)
     schema = pq.read_schema(path)
     assert dict(zip(schema.names, map(str, schema.types), strict=True)) == {
         "clip_id": "string",

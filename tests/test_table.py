@@ -33,12 +33,13 @@ class Run:
         self.parts = {}
         for name, settings in zip(FEATURES, [{}, SIMCLR], strict=True):
             x = 0.6 * rng.normal(size=(5, 16))[target] + rng.normal(size=(90, 16))
-            clips = [f"clip-{i:02d}.wav" for i in range(90)]
+            names = [f"clip-{i:02d}.wav" for i in range(90)]
             metadata = {"dataset": "my_data", "backbone": "tiny", "feature": name, "settings": settings}
             labels = [f"c{t};c{(t + 1) % 5}" if multilabel and i % 3 else f"c{t}" for i, t in enumerate(target)]
             self.parts[name] = [str(folder / f"{name}.parquet")]
-            fold = (1 + np.arange(90) // 5 % 3).tolist()
-            features.write(self.parts[name][0], clips, labels, fold, [None] * 90, x, metadata)
+            fold = 1 + np.arange(90) // 5 % 3
+            clips = pd.DataFrame({"clip_id": names, "label": labels, "fold": fold, "split": None})
+            features.write(self.parts[name][0], clips, x, metadata)
         self.scores, self.predictions = [], []
         for name in NAMES:
             for fold in "123":

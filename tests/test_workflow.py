@@ -190,7 +190,8 @@ def test_trace_of_a_row_names_all_that_made_it(finished):
     metadata = json.loads(pq.read_schema(features).metadata[b"fungi_audio"])
     assert made["files"]["results/checkpoints/tiny.safetensors"] == metadata["checkpoint"]
     assert made["made with"][0]["versions"]["torch"] == metadata["versions"]["torch"]
-    assert made["made with"][0]["device"] == "CPU"
+    assert made["made with"][0]["device"] == metadata["device"] == "CPU"
+    assert metadata["precision"] == "float32"
     assert made["config"]["datasets"] == {"tones": {**made["config"]["datasets"]["tones"], "clips": 40}}
     refused = subprocess.run([*command, str(len(rows))], capture_output=True, text=True, env=paths)
     assert refused.returncode == 1 and refused.stderr == (

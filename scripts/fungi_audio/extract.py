@@ -19,6 +19,7 @@ from .objectives import build_objective
 from .objectives.base import Objective
 from .progress import progress
 from .projection import Signs
+from .provenance import versions
 from .views import view_keys
 
 GRADIENT_CLIPS = 1024
@@ -30,6 +31,13 @@ def open_backbone(
     """A backbone on its device with its precision set; `settings` as in the config's definition."""
     backbone = load_backbone(checkpoint, frames, **settings)
     return backbone.to(device).set_precision(resolve_precision(precision, device))
+
+
+def made_on(device: torch.device, precision: str) -> dict[str, Any]:
+    """What a feature's metadata says of the machine."""
+    dtype = str(resolve_precision(precision, device)).removeprefix("torch.")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    return {"precision": dtype, "device": name, "versions": versions()}
 
 
 def open_statistics(path: str, configured: tuple[float | None, float | None]) -> tuple[float, float]:

@@ -23,27 +23,18 @@ from .files import whole
 logger = logging.getLogger(__name__)
 
 KEY = b"fungi_audio"
-COLUMNS = ["clip_id", "label", "fold", "split"]
+COLUMNS = {"clip_id": pa.string(), "label": pa.string(), "fold": pa.int32(), "split": pa.string()}
 MACHINE = ("device", "precision", "versions")
 ROW_GROUP = 8192
 
 
-def write(
-    path: str | Path,
-    clip_id: Sequence[str],
-    label: Sequence[str],
-    fold: Sequence[Any],
-    split: Sequence[Any],
-    feature: np.ndarray,
-    metadata: Mapping[str, Any],
-) -> None:
+def write(path: str | Path, clips: pd.DataFrame, feature: np.ndarray, metadata: Mapping[str, Any]) -> None:
     """Write features, whole or not at all; the same arguments give the same bytes.
 
     Args:
         path: the `.parquet` file.
-        clip_id, label: `[n]` strings; clip ids are unique.
-        fold: `[n]` integers, or None / NA where the dataset has no folds.
-        split: `[n]` of ``train``, ``valid``, ``test``, or None / NA.
+        clips: the columns of the file that say what a clip is (others are ignored): unique ids, labels, folds and
+            splits, None or NA where the dataset has none.
         feature: float `[n, d]`, stored as float32.
         metadata: what made the features, as JSON values (see the module).
 
@@ -55,18 +46,13 @@ def write(
     feature = np.ascontiguousarray(feature, dtype=np.float32)
     broken = ~np.isfinite(feature).all(axis=1)
     if broken.any():
-        raise NumericalError(f"{path}: the feature is NaN or infinite for {_some(np.asarray(clip_id)[broken])}")
-    index = pd.Index(clip_id)
+        raise NumericalError(f"{path}: the feature is NaN or infinite for {_some(clips['clip_id'].to_numpy()[broken])}")
+    index = pd.Index(clips["clip_id"])
     if not index.is_unique:
         raise DataError(f"{path}: clip ids must be unique; repeated: {_some(index[index.duplicated()].unique())}")
-    columns = [
-        pa.array(clip_id, pa.string(), from_pandas=True),
-        pa.array(label, pa.string(), from_pandas=True),
-        pa.array(fold, pa.int32(), from_pandas=True),
-        pa.array(split, pa.string(), from_pandas=True),
-        pa.FixedSizeListArray.from_arrays(pa.array(feature.ravel()), feature.shape[1]),
-    ]
-    table = pa.table(columns, names=[*COLUMNS, "feature"])
+    columns = {name: pa.array(clips[name], kind, from_pandas=True) for name, kind in COLUMNS.items()}
+    columns["feature"] = pa.FixedSizeListArray.from_arrays(pa.array(feature.ravel()), feature.shape[1])
+    table = pa.table(columns)
     text = json.dumps(metadata, sort_keys=True, ensure_ascii=False)
     table = table.replace_schema_metadata({KEY: text.encode()})
     with whole(path) as part:
@@ -91,7 +77,7 @@ def read(paths: str | Path | Sequence[str | Path]) -> tuple[pd.DataFrame, np.nda
     """
     files = _open(paths)
     metadata = _agree({path: _metadata(path, file) for path, file in files.items()})
-    clips = pa.concat_tables(file.read(COLUMNS) for file in files.values()).replace_schema_metadata().to_pandas()
+    clips = pa.concat_tables(file.read(list(COLUMNS)) for file in files.values()).replace_schema_metadata().to_pandas()
     clips["fold"] = clips["fold"].astype("Int32")
     repeated = clips["clip_id"][clips["clip_id"].duplicated()]
     if len(repeated):
