@@ -108,6 +108,14 @@ def test_pinning_the_digest_checks_it_and_nothing_else(folder: Path, archive: Pa
     assert right.planned(*TARGETS) == {}
 
 
+def test_a_job_brings_the_audio_to_the_data_root(tmp_path: Path, archive: Path) -> None:
+    """The rule `place` may have run on another machine, or the folder was purged since."""
+    scratch = tmp_path / "scratch"
+    workflow = project(tmp_path / "run", str(archive), lambda config: config.update(data_root=str(scratch)))
+    workflow.run("results/tiny/fbank-16.npy")
+    assert {path.name for path in (scratch / "tiny").rglob("*.wav")} == CLIPS.keys()
+
+
 def test_a_wrong_digest_stops_before_the_archive_is_unpacked(tmp_path: Path, archive: Path) -> None:
     wrong = project(tmp_path, str(archive), lambda config: tiny(config).update(sha256="0" * 64))
     done = wrong.snakemake(*TARGETS, "--keep-going", check=False)

@@ -140,13 +140,6 @@ def test_two_edits_at_once(edited, tmp_path):
     assert jobs["report"] == 1
 
 
-def test_audio_is_read_from_the_data_root(finished, tmp_path):
-    """A job that reads audio brings it there itself: the rule `place` may have run on another machine."""
-    workflow = Workflow(finished.folder, CONFIG | {"data_root": str(tmp_path)})
-    workflow.run("--until", "fbank", "--forcerun", "fbank")
-    assert len(list((tmp_path / "tones").rglob("*.wav"))) == 40
-
-
 def test_too_many_neighbours_are_refused_before_extraction(tmp_path):
     config = copy.deepcopy(CONFIG)
     config["evaluation"]["knn"]["k"] = [40]
