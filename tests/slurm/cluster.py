@@ -14,10 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 NODES = ("node1", "node2")
 CPUS = 32
 MEMORY_MB = 64_000
 GPUS = ("/dev/null", "/dev/zero")
+MARK = "FUNGI_AUDIO_TEST_CLUSTER"  # in the environment of every process that belongs to a cluster
 
 SLURM_CONF = """\
 ClusterName=test
@@ -79,7 +82,7 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
     _script(folder / "bin" / "srun", f'export SLURM_CONF={conf}\nexec {shutil.which("srun")} "$@"')
     _script(folder / "bin" / "prolog", f'echo "$SLURM_JOB_ID ${{CUDA_VISIBLE_DEVICES:-none}}" >> {folder}/devices')
 
-    env = os.environ | {"SLURM_CONF": str(conf), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+    env = os.environ | {MARK: str(folder), "SLURM_CONF": str(conf), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
     commands = [["slurmctld", "-D", "-c", "-f", str(conf)]]
     commands += [["slurmd", "-D", "-N", node, "-f", str(conf)] for node in NODES]
     daemons = [_start(command, env, folder / "daemons.out") for command in commands]
@@ -93,6 +96,9 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
             daemon.terminate()
         for daemon in daemons:
             daemon.wait(20)
+        for process in psutil.process_iter(["environ"]):  # what a cancelled job left running
+            if (process.info["environ"] or {}).get(MARK) == str(folder):
+                process.kill()
 
 
 def _script(path: Path, text: str) -> None:
