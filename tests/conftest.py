@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+pytest_plugins = ["tests.reliability"]
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 

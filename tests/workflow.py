@@ -2,9 +2,11 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import yaml
 
@@ -18,33 +20,31 @@ class Workflow:
         self.folder, self.config, self.project = folder, config, project
         folder.mkdir(parents=True, exist_ok=True)
 
-    def snakemake(self, *arguments: str, check: bool = True, timeout: int = 600) -> subprocess.CompletedProcess[str]:
-        """Run snakemake; its output is in `.stdout`, both streams together."""
+    def start(self, *arguments: str, output: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
+        """Snakemake in a process group of its own, with both streams in `output`."""
         configfile = self.folder / "test.yaml"
         configfile.write_text(yaml.safe_dump(self.config, allow_unicode=True), encoding="utf-8")
-        command = [
-            sys.executable,
-            "-m",
-            "snakemake",
-            "--snakefile",
-            self.project / "Snakefile",
-            "--directory",
-            self.folder,
-        ]
-        command += ["--configfile", configfile, "--cores", "2", *arguments]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-        done = subprocess.run(
-            list(map(str, command)),
-            stdout=subprocess.PIPE,
+        where = ["--snakefile", self.project / "Snakefile", "--directory", self.folder, "--configfile", configfile]
+        return subprocess.Popen(
+            [sys.executable, "-m", "snakemake", *map(str, where), "--cores", "2", *arguments],
+            stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=timeout,
-            env=environment,
-            check=False,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+            start_new_session=True,
         )
-        if check and done.returncode:
-            raise AssertionError(f"snakemake failed\n{done.stdout}")
-        return done
+
+    def snakemake(self, *arguments: str, check: bool = True, timeout: int = 600) -> subprocess.CompletedProcess[str]:
+        """Run snakemake; its output is in `.stdout`, both streams together."""
+        with self.start(*arguments) as process:
+            try:
+                output, _ = process.communicate(timeout=timeout)
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+        if check and process.returncode:
+            raise AssertionError(f"snakemake failed\n{output}")
+        return subprocess.CompletedProcess(process.args, process.returncode, output)
 
     def run(self, *arguments: str) -> str:
         return self.snakemake(*arguments).stdout

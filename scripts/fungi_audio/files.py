@@ -76,7 +76,7 @@ def whole_folder(path: str | os.PathLike[str], resume: bool = False) -> Iterator
         StorageError: disk full, quota, read-only folder or no permission.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.part")
+    part, old = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
     with storage_errors(path):
         if part.exists() and not resume:
             shutil.rmtree(part)
@@ -85,10 +85,12 @@ def whole_folder(path: str | os.PathLike[str], resume: bool = False) -> Iterator
         with storage_errors(path):
             yield part
             os.sync()
+            shutil.rmtree(old, ignore_errors=True)
             if path.exists():
-                shutil.rmtree(path)
+                path.rename(old)
             part.rename(path)
             sync(path.parent)
+            shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         if not resume:
             shutil.rmtree(part, ignore_errors=True)
