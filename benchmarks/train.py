@@ -48,7 +48,7 @@ class Products:
                 self.weights @ self.heads
 
 
-def measure(size: str, frames: int, batch: int, device: torch.device, rounds: int) -> dict[str, Any]:
+def measure(size: str, frames: int, batch: int, device: torch.device, rounds: int, clock: str) -> dict[str, Any]:
     """Times of a step without the optimiser and of its products, of a patch model."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     model = new_pretext(WIDTHS[size], frames, PATCHES["patch"], 0).to(device)
@@ -63,7 +63,7 @@ def measure(size: str, frames: int, batch: int, device: torch.device, rounds: in
         (losses["mpc"].mean() + 10 * losses["mpg"].mean()).backward()
 
     products = Products(model, 2 * batch, dtype, device)
-    times = paired({"step": step, "products": products}, rounds, device.type)
+    times = paired({"step": step, "products": products}, rounds, device.type, clock)
     flops, fastest = products.flops, min(times["step"])
     return {
         "model": f"{size}-patch",
@@ -84,12 +84,12 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cases = [(size, frames) for size in options.sizes for frames in options.frames]
-    numbers = [measure(*case, options.batch, device, options.rounds) for case in cases]
+    numbers = [measure(*case, options.batch, device, options.rounds, options.clock) for case in cases]
     rows = [["model", "frames", "batch", "step", "GFLOP/s", "of the products' rate"]]
     for n in numbers:
         step = f"{1e3 * n['step_seconds']:.0f} ms"
         rows.append([n["model"], str(n["frames"]), str(n["batch"]), step, f"{n['gflops']:.0f}", f"{n['share']:.0%}"])
-    facts = machine(device.type, options.threads)
+    facts = machine(device.type, options.threads, options.clock)
     report("Pretraining, forward and backward of the joint loss", facts, rows, numbers, options.json)
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from fungi_audio.backbones.ssast import WIDTHS, build
 from fungi_audio.errors import ConfigError, NumericalError
-from fungi_audio.patches import Grid
+from fungi_audio.patches import PATCHES, Grid
 from fungi_audio.training import resume
 from fungi_audio.training.batches import Clips, PretextBatches, hold_out
 from fungi_audio.training.definitions import check_pretraining
@@ -55,8 +56,8 @@ def caches(tmp_path: Path) -> list[Path]:
 ROWS = [np.array([0, 1, 2, 4, 5, 6]), np.arange(3)]
 
 
-def run(settings: Pretraining, caches: list[Path], state: Path, processes: int = 1) -> Any:
-    return launch(processes, "gloo", pretrain, settings, caches, ROWS, STATISTICS, state, "cpu", "fp32")
+def run(settings: Pretraining, caches: list[Path], state: Path, processes: int = 1, precision: str = "fp32") -> Any:
+    return launch(processes, "gloo", pretrain, settings, caches, ROWS, STATISTICS, state, "cpu", precision)
 
 
 def test_learns_8_clips_by_heart(tmp_path: Path) -> None:
@@ -76,6 +77,23 @@ def test_learns_8_clips_by_heart(tmp_path: Path) -> None:
     training = [point for point in curves if point["split"] == "train"]
     assert training[0]["loss"] > 1 and training[-1]["loss"] < 0.1
     assert training[-1]["accuracy"] > 0.95
+
+
+@pytest.mark.parametrize(("size", "kind"), [("tiny", "frame"), ("small", "patch"), ("base", "frame")])
+def test_every_size_and_kind_gives_a_backbone(caches: list[Path], tmp_path: Path, size: str, kind: str) -> None:
+    settings = replace(SETTINGS, size=size, kind=kind, epochs=0.5)
+    state, curves = run(settings, caches, tmp_path / "state.pt")
+    assert all(np.isfinite(point["loss"]) for point in curves)
+    backbone = build(state, frames=32)
+    assert (backbone.width, backbone.patch) == (WIDTHS[size], PATCHES[kind])
+
+
+def test_bf16_learns_as_fp32_does(caches: list[Path], tmp_path: Path) -> None:
+    _, exact = run(SETTINGS, caches, tmp_path / "fp32.pt")
+    state, rounded = run(SETTINGS, caches, tmp_path / "bf16.pt", precision="bf16")
+    losses = [[point["loss"] for point in curves] for curves in (exact, rounded)]
+    assert losses[1] == pytest.approx(losses[0], rel=0.03) and losses[1] != losses[0]
+    assert all(value.dtype == torch.float32 for key, value in state.items() if key.startswith("v."))
 
 
 def test_a_stopped_run_goes_on_bitwise(caches: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
