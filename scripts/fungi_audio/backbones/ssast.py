@@ -20,6 +20,8 @@ from .transformer import HEAD_WIDTH, Block
 
 SPECIAL = 2  # cls and distillation token
 WIDTHS = {"tiny": 192, "small": 384, "base": 768}
+SIZES = ("p_input_fdim", "p_input_tdim")  # of the input at pretraining
+NEEDED = {"v.cls_token": 3, "v.patch_embed.proj.weight": 4, "v.pos_embed": 3, **dict.fromkeys(SIZES, 0)}  # axes
 UNUSED = ("v.head.", "v.head_dist.", "cpredlayer.", "gpredlayer.", "mask_embed", "mlp_head.")
 
 
@@ -150,8 +152,7 @@ class SSAST(Backbone):
     def set_precision(self, dtype: torch.dtype) -> "SSAST":
         self.patch_embed.to(dtype)
         for block in self.blocks[:-1]:
-            block.attn.to(dtype)
-            block.mlp.to(dtype)
+            block.freeze(dtype)
         self.blocks[-1].attn.qkv.to(dtype)
         return self
 
@@ -197,15 +198,23 @@ def describe(state: dict[str, torch.Tensor]) -> Shape:
     Raises:
         CheckpointError: naming the first keys that are missing, unknown or of the wrong shape.
     """
-    needed = ("v.cls_token", "v.patch_embed.proj.weight", "v.pos_embed", "p_input_fdim", "p_input_tdim")
-    missing = [key for key in needed if key not in state]
+    missing = [key for key in NEEDED if key not in state]
     if missing:
         raise CheckpointError(f"not an SSAST checkpoint: it lacks {', '.join(missing)}")
+    for key, axes in NEEDED.items():
+        if state[key].ndim != axes:
+            raise CheckpointError(f"{key} has shape {tuple(state[key].shape)}, expected {axes} axes")
     width = state["v.cls_token"].shape[-1]
     height, length = state["v.patch_embed.proj.weight"].shape[-2:]
     depth = len({key.split(".")[2] for key in state if key.startswith("v.blocks.")})
     mel, frames = int(state["p_input_fdim"]), int(state["p_input_tdim"])
-    if width % HEAD_WIDTH or not depth or mel != MEL or height > mel or not length <= frames <= 1 << 20:
+    if (
+        width % HEAD_WIDTH
+        or not width * depth * height * length
+        or mel != MEL
+        or height > mel
+        or (not length <= frames <= 1 << 20)
+    ):
         raise CheckpointError(
             f"width {width}, {depth} blocks, {mel} mel bins, patch {height} x {length}: no SSAST has that shape"
         )
@@ -213,12 +222,12 @@ def describe(state: dict[str, torch.Tensor]) -> Shape:
     with torch.device("meta"):
         model = SSAST(width, frames, (height, length), stride=(height, length), depth=depth)
     expected = {f"v.{key}": value.shape for key, value in model.state_dict().items()}
-    found = {key: value.shape for key, value in state.items() if key not in needed[3:] and not key.startswith(UNUSED)}
+    found = {key: value for key, value in state.items() if key not in SIZES and not key.startswith(UNUSED)}
     _compare(expected, found)
     return Shape(width, depth, (height, length), grid)
 
 
-def _compare(expected: dict[str, torch.Size], found: dict[str, torch.Size]) -> None:
+def _compare(expected: dict[str, torch.Size], found: dict[str, torch.Tensor]) -> None:
     def first(keys: set[str]) -> str:
         return ", ".join(sorted(keys)[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
 
@@ -227,8 +236,10 @@ def _compare(expected: dict[str, torch.Size], found: dict[str, torch.Size]) -> N
     if unknown := found.keys() - expected.keys():
         raise CheckpointError(f"the checkpoint has keys that SSAST does not: {first(set(unknown))}")
     for key, shape in expected.items():
-        if found[key] != shape:
-            raise CheckpointError(f"{key} has shape {tuple(found[key])}, expected {tuple(shape)}")
+        if found[key].shape != shape:
+            raise CheckpointError(f"{key} has shape {tuple(found[key].shape)}, expected {tuple(shape)}")
+        if not found[key].is_floating_point():
+            raise CheckpointError(f"{key} holds {found[key].dtype}, expected floating-point numbers")
 
 
 def random_state(kind: str, seed: int) -> dict[str, torch.Tensor]:

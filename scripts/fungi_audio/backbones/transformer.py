@@ -22,16 +22,33 @@ class Attention(TimmAttention):
     def attend(self, x: torch.Tensor, queries: slice = ALL) -> torch.Tensor:
         """Attention before its projection, `[n, len(queries), width]`, of tokens `[n, tokens, width]`."""
         n, _, width = x.shape
-        weight, bias = self.qkv.weight, self.qkv.bias
-        x = x.to(weight.dtype)
+        x = x.to(self.qkv.weight.dtype)
         if queries == ALL:
-            query, key, value = F.linear(x, weight, bias).view(n, -1, 3, width // HEAD_WIDTH, HEAD_WIDTH).unbind(2)
+            query, key, value = self.qkv(x).view(n, -1, 3, width // HEAD_WIDTH, HEAD_WIDTH).unbind(2)
         else:
+            weight, bias = self.qkv.weight, self.qkv.bias
             query = F.linear(x[:, queries], weight[:width], bias[:width]).view(n, -1, width // HEAD_WIDTH, HEAD_WIDTH)
             rest = F.linear(x, weight[width:], bias[width:])
             key, value = rest.view(n, -1, 2, width // HEAD_WIDTH, HEAD_WIDTH).unbind(2)
         heads = (part.transpose(1, 2) for part in (query, key, value))
         return attention(*heads).transpose(1, 2).reshape(n, -1, width)
+
+
+class Packed(nn.Module):
+    """A bf16 linear map for the CPU, without autograd: its weight in oneDNN's own layout, GELU in the same pass.
+
+    The operators are those that torch's compiler emits for CPUs.
+    """
+
+    ROWS = 4096  # the layout suits products of about so many tokens
+
+    def __init__(self, linear: nn.Linear, activation: str = "none") -> None:
+        super().__init__()
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight, self.ROWS)
+        self.bias, self.activation = linear.bias, activation
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, self.activation, [], "none")
 
 
 class Block(TimmBlock):
@@ -43,6 +60,14 @@ class Block(TimmBlock):
     def __init__(self, width: int, eps: float = 1e-6) -> None:
         norm: Any = partial(nn.LayerNorm, eps=eps)
         super().__init__(width, width // HEAD_WIDTH, qkv_bias=True, norm_layer=norm, attn_layer=Attention)
+
+    def freeze(self, dtype: torch.dtype) -> None:
+        """Cast the products to `dtype` for good; only `forward_` works afterwards."""
+        attn, mlp = self.attn.to(dtype), self.mlp.to(dtype)
+        on_cpu = attn.proj.weight.device.type == "cpu"
+        if dtype == torch.bfloat16 and on_cpu and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            attn.qkv, attn.proj = Packed(attn.qkv), Packed(attn.proj)
+            mlp.fc1, mlp.act, mlp.fc2 = Packed(mlp.fc1, "gelu"), nn.Identity(), Packed(mlp.fc2)
 
     def forward_(self, x: torch.Tensor) -> torch.Tensor:
         """timm's `forward` in place, without autograd."""
