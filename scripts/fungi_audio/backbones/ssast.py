@@ -152,7 +152,8 @@ class SSAST(Backbone):
     def set_precision(self, dtype: torch.dtype) -> "SSAST":
         self.patch_embed.to(dtype)
         for block in self.blocks[:-1]:
-            block.freeze(dtype)
+            block.attn.to(dtype)
+            block.mlp.to(dtype)
         self.blocks[-1].attn.qkv.to(dtype)
         return self
 
