@@ -152,8 +152,7 @@ class SSAST(Backbone):
     def set_precision(self, dtype: torch.dtype) -> "SSAST":
         self.patch_embed.to(dtype)
         for block in self.blocks[:-1]:
-            block.attn.to(dtype)
-            block.mlp.to(dtype)
+            block.freeze(dtype)
         self.blocks[-1].attn.qkv.to(dtype)
         return self
 
