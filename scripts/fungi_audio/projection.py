@@ -6,6 +6,7 @@ The signs are kept as bits: 57 MB for the base model where float32 takes 1.8 GB.
 """
 
 import hashlib
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,12 +81,12 @@ def make_signs(k: int, rows: int, columns: int, seed: int) -> Signs:
 
 def save_signs(path: str | Path, signs: Signs) -> None:
     with whole(path) as part:
-        save_file({"bits": signs.bits}, part, {"rows": str(signs.rows), "columns": str(signs.columns)})
+        save_file({"bits": signs.bits}, part, {"shape": json.dumps([signs.rows, signs.columns])})  # one key: one order
 
 
 def load_signs(path: str | Path) -> Signs:
     with safe_open(path, "pt") as file:
-        return Signs(file.get_tensor("bits"), int(file.metadata()["rows"]), int(file.metadata()["columns"]))
+        return Signs(file.get_tensor("bits"), *json.loads(file.metadata()["shape"]))
 
 
 def project(delta: torch.Tensor, inputs: torch.Tensor, signs: Signs) -> torch.Tensor:
