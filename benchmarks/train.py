@@ -4,6 +4,7 @@ The ceiling is the time of the products of forward and backward (a backward is t
 shapes), each at its own shape and dtype on resident random data. Run `python -m benchmarks.train`.
 """
 
+from argparse import Namespace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from benchmarks.common import arguments, machine, paired, ratio, report
 
 from fungi_audio.backbones.ssast import PATCHES, SPECIAL, WIDTHS
 from fungi_audio.backbones.transformer import HEAD_WIDTH
+from fungi_audio.encode import resolve_precision
 from fungi_audio.training.masking import masks
 from fungi_audio.training.pretext import Pretext, new_pretext
 
@@ -48,9 +50,9 @@ class Products:
                 self.weights @ self.heads
 
 
-def measure(size: str, frames: int, batch: int, device: torch.device, rounds: int, clock: str) -> dict[str, Any]:
+def measure(size: str, frames: int, dtype: torch.dtype, device: torch.device, options: Namespace) -> dict[str, Any]:
     """Times of a step without the optimiser and of its products, of a patch model."""
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    batch = options.batch
     model = new_pretext(WIDTHS[size], frames, PATCHES["patch"], 0).to(device)
     fbank = torch.randn(batch, frames, 128, device=device)
     masked, keys = round(400 / 512 * 8 * (frames // 16)), torch.arange(batch)
@@ -63,12 +65,13 @@ def measure(size: str, frames: int, batch: int, device: torch.device, rounds: in
         (losses["mpc"].mean() + 10 * losses["mpg"].mean()).backward()
 
     products = Products(model, 2 * batch, dtype, device)
-    times = paired({"step": step, "products": products}, rounds, device.type, clock)
+    times = paired({"step": step, "products": products}, options.rounds, device.type, options.clock)
     flops, fastest = products.flops, min(times["step"])
     return {
         "model": f"{size}-patch",
         "frames": frames,
         "batch": batch,
+        "precision": str(dtype).removeprefix("torch."),
         "step_seconds": fastest,
         "gflops": flops / fastest / 1e9,
         "share": ratio(times["products"], times["step"]),
@@ -80,15 +83,18 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["tiny"], choices=list(WIDTHS))
     parser.add_argument("--frames", nargs="+", type=int, default=[128, 512])
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cases = [(size, frames) for size in options.sizes for frames in options.frames]
-    numbers = [measure(*case, options.batch, device, options.rounds, options.clock) for case in cases]
-    rows = [["model", "frames", "batch", "step", "GFLOP/s", "of the products' rate"]]
+    dtype = resolve_precision(options.precision, device)
+    numbers = [measure(*case, dtype, device, options) for case in cases]
+    rows = [["model", "frames", "batch", "precision", "step", "GFLOP/s", "of the products' rate"]]
     for n in numbers:
         step = f"{1e3 * n['step_seconds']:.0f} ms"
-        rows.append([n["model"], str(n["frames"]), str(n["batch"]), step, f"{n['gflops']:.0f}", f"{n['share']:.0%}"])
+        shape = [n["model"], str(n["frames"]), str(n["batch"]), n["precision"]]
+        rows.append([*shape, step, f"{n['gflops']:.0f}", f"{n['share']:.0%}"])
     facts = machine(device.type, options.threads, options.clock)
     report("Pretraining, forward and backward of the joint loss", facts, rows, numbers, options.json)
 
