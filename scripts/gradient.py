@@ -5,7 +5,6 @@ import torch
 
 from fungi_audio import activations, comparison, extract, features
 from fungi_audio.device import claim
-from fungi_audio.files import sha256
 from fungi_audio.projection import load_head, load_signs
 from joblog import job
 
@@ -32,16 +31,6 @@ with job(snakemake), claim(params.device) as device:
         artifacts["comparison"], _ = comparison.load(files.comparison)
     objective = extract.objective_for(params.settings, **artifacts)
     feature = extract.features(backbone, objective, batches, signs, len(clips))
-    metadata = {
-        "dataset": wildcards.dataset,
-        "backbone": wildcards.backbone,
-        "checkpoint": sha256(files.checkpoint),
-        "backbone_settings": dict(params.backbone),
-        "feature": wildcards.feature,
-        "objective": params.settings["objective"],
-        "settings": {key: value for key, value in params.settings.items() if key != "objective"},
-        "fold": wildcards.fold,
-        "seed": params.seed,
-        "projection": signs.digest if signs else None,
-    } | extract.made_on(device, params.precision)
+    metadata = extract.metadata(wildcards, params.settings, files.checkpoint, signs, params.seed)
+    metadata |= {"backbone_settings": dict(params.backbone)} | extract.made_on(device, params.precision)
     features.write(snakemake.output[0], clips, feature, metadata)

@@ -7,7 +7,6 @@ from fungi_audio import extract, features
 from fungi_audio.backbones.checkpoints import load
 from fungi_audio.device import claim
 from fungi_audio.encode import resolve_precision
-from fungi_audio.files import sha256
 from fungi_audio.objectives import build_objective
 from fungi_audio.projection import load_signs
 from fungi_audio.training.pretext import load_pretext
@@ -27,15 +26,6 @@ with job(snakemake), claim(params.device) as device:
     signs = load_signs(files.signs)
     objective = build_objective(**params.settings, model=model)
     feature = objective.features(source, clips["clip_id"].tolist(), params.seed, signs)
-    metadata = {
-        "dataset": wildcards.dataset,
-        "backbone": wildcards.backbone,
-        "checkpoint": sha256(files.checkpoint),
-        "feature": wildcards.feature,
-        "objective": params.settings["objective"],
-        "settings": {key: value for key, value in params.settings.items() if key != "objective"},
-        "fold": wildcards.fold,
-        "seed": params.seed,
-        "projection": signs.digest,
-    } | extract.made_on(device, params.precision)
+    metadata = extract.metadata(wildcards, params.settings, files.checkpoint, signs, params.seed)
+    metadata |= extract.made_on(device, params.precision)
     features.write(snakemake.output[0], clips, feature, metadata)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from . import audio
 from .backbones import load_backbone
 from .backbones.base import Activations, Backbone
 from .encode import Source, encode, resolve_precision
+from .errors import DataError
+from .files import sha256
 from .objectives import build_objective
 from .objectives.base import Objective
 from .progress import progress
@@ -33,6 +36,25 @@ def open_backbone(
     return backbone.to(device).set_precision(resolve_precision(precision, device))
 
 
+def metadata(
+    names: Mapping[str, str], settings: Mapping[str, Any], checkpoint: str, signs: Signs | None, seed: int
+) -> dict[str, Any]:
+    """What a feature's metadata says of its making.
+
+    Args:
+        names: wildcards of its rule, ``dataset`` to ``fold``.
+        settings: the feature's definition.
+    """
+    return {
+        **{key: names[key] for key in ("dataset", "backbone", "feature", "fold")},
+        "checkpoint": sha256(checkpoint),
+        "objective": settings["objective"],
+        "settings": {key: value for key, value in settings.items() if key != "objective"},
+        "seed": seed,
+        "projection": signs.digest if signs else None,
+    }
+
+
 def made_on(device: torch.device, precision: str) -> dict[str, Any]:
     """What a feature's metadata says of the machine."""
     dtype = str(resolve_precision(precision, device)).removeprefix("torch.")
@@ -40,11 +62,23 @@ def made_on(device: torch.device, precision: str) -> dict[str, Any]:
     return {"precision": dtype, "device": name, "versions": versions()}
 
 
-def open_statistics(path: str, configured: tuple[float | None, float | None]) -> tuple[float, float]:
-    """Mean and standard deviation: the configured ones, else the measured ones."""
-    measured = json.loads(Path(path).read_text(encoding="utf-8"))
-    mean, std = configured
-    return measured["mean"] if mean is None else mean, measured["std"] if std is None else std
+def open_statistics(path: str | Path, configured: tuple[float | None, float | None]) -> tuple[float, float]:
+    """Mean and standard deviation: the configured ones, else the measured ones.
+
+    Raises:
+        DataError: the file is damaged, or all log-mels are the same.
+    """
+    try:
+        measured = json.loads(Path(path).read_text(encoding="utf-8"))
+        mean, std = (
+            float(measured[name] if value is None else value)
+            for name, value in zip(("mean", "std"), configured, strict=True)
+        )
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise DataError(f"{path} is damaged ({error!r}). Delete it and run again") from error
+    if not (math.isfinite(mean) and 0 < std < math.inf):
+        raise DataError(f"{path}: the log-mels have mean {mean} and standard deviation {std}; is all audio silent?")
+    return mean, std
 
 
 def shard_rows(clips: int, shard: int, shards: int) -> np.ndarray:
