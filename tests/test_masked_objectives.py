@@ -59,6 +59,21 @@ def test_features_depend_on_the_clip_and_the_seed_alone(model: Pretext, fbank: n
     assert not np.allclose(features([0, 1, 2], objective="mpg"), together, rtol=0.1)
 
 
+@pytest.mark.parametrize("objective", ["mpc", "mpg"])
+def test_bf16_gives_nearly_the_same_features(fbank: np.ndarray, objective: str) -> None:
+    state, signs = new_pretext(192, 64, (16, 16), seed=3).published_state(), make_signs(192, 192, 193, seed=42)
+
+    def features(dtype: torch.dtype) -> np.ndarray:
+        model = load_pretext(state, frames=48)
+        model.v.set_precision(dtype)
+        source = Source(fbank, -6.0, 2.0, np.arange(3))
+        found = MaskedPatches(model, objective, count=4, share=0.6).features(source, CLIPS, 7, signs)
+        return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+    cosine = (features(torch.bfloat16) * features(torch.float32)).sum(axis=1)
+    assert (cosine > 0.97).all() and (cosine < 1 - 1e-7).any()
+
+
 def test_positions_are_adapted_to_the_input(model: Pretext) -> None:
     assert model.v.frames == 48 and model.v.stride == model.v.patch
     assert raw_patches(torch.zeros(1, 48, 128), model.v.patch).shape[1] == model.v.grid.mel * model.v.grid.time

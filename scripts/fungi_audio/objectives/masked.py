@@ -60,7 +60,7 @@ class MaskedPatches:
             embedded = network.patch_embed(fbank).repeat_interleave(self.count, dim=0)
             x = network.tokens(self.model.hide(embedded, drawn))
             for block in network.blocks[:-1]:
-                x = block(x)
+                x = block.forward_(x)
             inputs = last.attn.attend(last.norm1(x)).float().take_along_dim(tokens, dim=1)
             context = x.take_along_dim(tokens, dim=1)
             output = network.target(inputs)
