@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from fungi_audio import cost
 from tests.slurm.cluster import cluster, squeue, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
@@ -169,7 +170,8 @@ def test_each_gpu_job_has_its_own_gpu_and_what_its_rule_asks_for(slurm: Slurm, f
     assert any(place[a.slurm][0] == place[b.slurm][0] for a, b in together), "no two jobs shared a node"
     assert all(place[a.slurm] != place[b.slurm] for a, b in together)
     for record in records.values():
-        assert record["Partition"] == "gpu" and record["MinMemoryNode"] == "400M" and record["TimeLimit"] == "00:10:00"
+        assert record["Partition"] == "gpu" and record["MinMemoryNode"] == "400M"
+        assert record["TimeLimit"] == f"00:{cost.minutes(60):02}:00"
     (join,) = (job for job in submitted(slurm, "join") if job["WorkDir"] == str(folder))
     assert join["Partition"] == "cpu" and "gres" not in join["TRES"] and join["MinMemoryNode"] == "1000M"
 
