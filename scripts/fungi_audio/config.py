@@ -3,6 +3,7 @@
 import copy
 import difflib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +56,20 @@ def check(config: dict[str, Any], schema: str | Path) -> dict[str, Any]:
         ConfigError: naming the key, its value and what is allowed.
     """
     config = copy.deepcopy(config)
-    rules = yaml.safe_load(Path(schema).read_text(encoding="utf-8"))
-    validator = _extended(jsonschema.Draft202012Validator)(rules)
     errors = sorted(
-        validator.iter_errors(config), key=lambda error: (len(error.absolute_path), str(error.absolute_path))
+        _validator(Path(schema)).iter_errors(config),
+        key=lambda error: (len(error.absolute_path), str(error.absolute_path)),
     )
     if errors:
         raise ConfigError("config: " + _explain(errors[0]))
     _check_names(config)
     _check_trainings(config)
     return config
+
+
+@cache
+def _validator(schema: Path) -> Any:
+    return _extended(jsonschema.Draft202012Validator)(yaml.safe_load(schema.read_text(encoding="utf-8")))
 
 
 def _check_names(config: dict[str, Any]) -> None:

@@ -40,7 +40,7 @@ def local_path(location: str) -> Path | None:
     """The path that a location (a path or ``file:…``) names; None for a URL.
 
     Raises:
-        ConfigError: a URL of another scheme than https or http, or one with credentials in it.
+        ConfigError: a URL of another scheme than https or http, or one with credentials in it; ~ of nobody.
     """
     if location.startswith("file:"):
         location = location.removeprefix("file://").removeprefix("file:")
@@ -56,7 +56,10 @@ def local_path(location: str) -> Path | None:
                 f"{shown(location)} holds a user name or password; put it in ~/.netrc (or the file that $NETRC names)"
             )
         return None
-    return Path(location).expanduser()
+    try:
+        return Path(location).expanduser()
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(f"{location!r} is not a path: {error} Write ./~… for a name that begins with ~") from error
 
 
 def fetch(url: str, path: str | Path, sha256: str | None = None, allow_http: bool = False) -> str:

@@ -91,9 +91,7 @@ def _me() -> dict[str, str]:
 
 def _held_elsewhere(owner: bytes) -> bool:
     """Whether the owner written in the lock file is another host's Slurm job that has not ended."""
-    if not owner:
-        return False
-    them, me = json.loads(owner), _me()
+    them, me = _read(owner), _me()
     if them["host"] == me["host"] or them["slurm"] in ("", me["slurm"]) or not shutil.which("squeue"):
         return False
     answer = subprocess.run(["squeue", "-h", "-o", "%T", "-j", them["slurm"]], capture_output=True, text=True)
@@ -105,10 +103,19 @@ def _held_elsewhere(owner: bytes) -> bool:
     return bool(answer.stdout.strip())
 
 
+def _read(owner: bytes) -> dict[str, str]:
+    """The owner written in a lock file, as `_me`; empty words where the file was cut short or damaged."""
+    try:
+        them = json.loads(owner)
+    except (ValueError, RecursionError):
+        them = None
+    return {key: str(them.get(key, "")) if isinstance(them, dict) else "" for key in _me()}
+
+
 def _name(owner: bytes) -> str:
-    if not owner:
+    them = _read(owner)
+    if not them["host"]:
         return "another process"
-    them = json.loads(owner)
     return (
         f"Slurm job {them['slurm']} on {them['host']}" if them["slurm"] else f"process {them['pid']} on {them['host']}"
     )
