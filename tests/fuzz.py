@@ -93,9 +93,6 @@ def good_config() -> dict[str, Any]:
     good = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     birds = {"layout": "csv", "source": "birds.zip", "target_length": 64}
     good["datasets"] = {"demo": good["datasets"]["demo"], "birds": birds}
-        "demo": good["datasets"]["demo"],
-        "birds": {"layout": "csv", "source": "birds.zip", "target_length": 64},
-    }
     good["backbones"] = {"demo-tiny": good["backbones"]["demo-tiny"]}
     good["finetune"] = {"demo": {"dataset": "demo", "backbone": "demo-tiny"}}
     good["run"]["finetune"] = ["demo"]
