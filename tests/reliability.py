@@ -67,12 +67,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if session.config.getoption("reliability"):
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(HEAD)
-        table, blank, after = rest.partition("\n\n")
-        earlier = {tuple(cells[:2]): Row(int(cells[2]), *cells[3:]) for cells in map(cells_of, table.splitlines())}
+        text, _, table = PAGE.read_text(encoding="utf-8").partition(HEAD)
+        found = [line.strip("| ").split(" | ") for line in table.split("\n") if line]
+        earlier = {(part, fault): Row(int(times), *rest) for part, fault, times, *rest in found}
         rows = {key: row or earlier.get(key) for key, row in session.config.stash[RESULTS].items()}
         lines = [f"| {' | '.join([*key, str(row.times), *row[1:]])} |" for key, row in rows.items() if row]
-        PAGE.write_text(before + HEAD + "\n".join(lines) + (blank + after or "\n"), encoding="utf-8")
+        PAGE.write_text(text + HEAD + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 def faults(item: pytest.Item) -> Iterator[Fault]:
@@ -86,7 +86,3 @@ def cell(text: str) -> str:
     """Text as a cell of a table, on one line."""
     shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
     return shown.replace("|", "&#124;").replace("<", "&lt;")
-
-
-def cells_of(line: str) -> list[str]:
-    return line.strip("| ").split(" | ")
