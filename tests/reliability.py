@@ -70,7 +70,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         text, _, table = PAGE.read_text(encoding="utf-8").partition(HEAD)
         found = [line.strip("| ").split(" | ") for line in table.split("\n") if line]
         earlier = {(part, fault): Row(int(times), *rest) for part, fault, times, *rest in found}
-        rows = {key: row or earlier.get(key) for key, row in session.config.stash[RESULTS].items()}
+        results = sorted(session.config.stash[RESULTS].items(), key=lambda result: result[0][0])
+        rows = {key: row or earlier.get(key) for key, row in results}
         lines = [f"| {' | '.join([*key, str(row.times), *row[1:]])} |" for key, row in rows.items() if row]
         PAGE.write_text(text + HEAD + "\n".join(lines) + "\n", encoding="utf-8")
 

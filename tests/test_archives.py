@@ -114,32 +114,38 @@ def test_links_inside_become_hard_links(tmp_path: Path, target: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../evil", "top/../../evil", "top/..", ".."])
+@pytest.mark.fault("archive", "a member {name!r} (path traversal)", "refused by name; nothing left")
 def test_traversal(tmp_path: Path, target: Path, name: str) -> None:
     refused(write_tar(tmp_path / "a.tar", [("good", b""), (name, b"x")]), target, r"member '.*\.\.")
     refused(write_zip(tmp_path / "a.zip", [("good", b""), (name, b"x")]), target, "points outside")
 
 
 @pytest.mark.parametrize("name", ["/etc/evil", "//evil", "C:/evil", "c:evil"])
+@pytest.mark.fault("archive", "a member {name!r} (absolute path)", "refused by name; nothing left")
 def test_absolute_paths(tmp_path: Path, target: Path, name: str) -> None:
     refused(write_tar(tmp_path / "a.tar", [(name, b"x")]), target, "absolute path")
     refused(write_zip(tmp_path / "a.zip", [(name, b"x")]), target, "absolute path")
 
 
 @pytest.mark.parametrize("name", ["..\\evil", "a\\b"])
+@pytest.mark.fault("archive", "a member {name!r} (backslash)", "refused by name; nothing left")
 def test_backslashes(tmp_path: Path, target: Path, name: str) -> None:
     refused(write_tar(tmp_path / "a.tar", [(name, b"x")]), target, "backslash")
     refused(write_zip(tmp_path / "a.zip", [(name, b"x")]), target, "backslash")
 
 
+@pytest.mark.fault("archive", "a name that is not UTF-8", "refused by name; nothing left")
 def test_names_that_are_not_text(tmp_path: Path, target: Path) -> None:
     refused(write_tar(tmp_path / "a.tar", [(os.fsdecode(b"\xff.wav"), b"x")]), target, "not text")
 
 
+@pytest.mark.fault("archive", "a name of 300 bytes", "refused by name; nothing left")
 def test_names_that_are_too_long(tmp_path: Path, target: Path) -> None:
     refused(write_tar(tmp_path / "a.tar", [("n" * 300, b"x")]), target, "more than 255 bytes")
 
 
 @pytest.mark.parametrize("link", ["/etc/passwd", "../../secret", "missing", "top", "..", "top/a.wav/x", ""])
+@pytest.mark.fault("archive", "a symbolic or hard link to {link!r}", "refused by name; nothing left")
 def test_links_out(tmp_path: Path, target: Path, link: str) -> None:
     (target.parent / "secret").write_text("secret")
     for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
@@ -150,6 +156,7 @@ def test_links_out(tmp_path: Path, target: Path, link: str) -> None:
     refused(write_zip(tmp_path / "a.zip", [("top/a.wav", b"a"), (info, link.encode())]), target, "'x' is a link to")
 
 
+@pytest.mark.fault("archive", "a member below a link out of the folder", "refused by name; nothing written outside")
 def test_writing_through_a_link(tmp_path: Path, target: Path) -> None:
     outside = target.parent / "outside"
     outside.mkdir()
@@ -159,10 +166,12 @@ def test_writing_through_a_link(tmp_path: Path, target: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, b"Z"])
+@pytest.mark.fault("archive", "a device, a pipe (type {kind!r})", "refused by name; nothing left")
 def test_devices(tmp_path: Path, target: Path, kind: bytes) -> None:
     refused(write_tar(tmp_path / "a.tar", [(entry("dev", kind), b"")]), target, "member 'dev' is a device")
 
 
+@pytest.mark.fault("archive", "a device in a zip, a file with a password", "refused by name; nothing left")
 def test_zip_devices_and_passwords(tmp_path: Path, target: Path) -> None:
     info = zipfile.ZipInfo("dev")
     info.external_attr = stat.S_IFCHR << 16
@@ -175,6 +184,11 @@ def test_zip_devices_and_passwords(tmp_path: Path, target: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.fault(
+    "archive",
+    "members that appear twice, or differ in case or Unicode composition only",
+    "refused by name; nothing left",
+)
 def test_duplicates_and_case(tmp_path: Path, target: Path) -> None:
     for pair, message in {
         ("a", "a"): "'a' appears twice",
@@ -191,6 +205,7 @@ def test_duplicates_and_case(tmp_path: Path, target: Path) -> None:
             refused(write_zip(tmp_path / "a.zip", members), target, message)
 
 
+@pytest.mark.fault("archive", "a declared size above the limit", "refused by name before anything is written")
 def test_declared_bombs(tmp_path: Path, target: Path) -> None:
     members = [("small", b"x"), ("big", b"\0" * 3_000_000)]
     for archive in (
@@ -204,11 +219,13 @@ def test_declared_bombs(tmp_path: Path, target: Path) -> None:
         assert (target / "big").stat().st_size == 3_000_000
 
 
+@pytest.mark.fault("archive", "very many empty members", "refused; nothing left")
 def test_many_empty_members_are_a_bomb(tmp_path: Path, target: Path) -> None:
     archive = write_tar(tmp_path / "a.tar.gz", [(f"f{n}", b"") for n in range(300)], "w:gz")
     refused(archive, target, "above max_gigabytes", max_gigabytes=0.001)
 
 
+@pytest.mark.fault("archive", "a zip that holds more than it declares", "refused; nothing left")
 def test_a_zip_that_declares_less_than_it_holds(tmp_path: Path, target: Path) -> None:
     archive = write_zip(tmp_path / "a.zip", [("big", b"\0" * 3_000_000)])
     data = bytearray(archive.read_bytes())
@@ -219,6 +236,7 @@ def test_a_zip_that_declares_less_than_it_holds(tmp_path: Path, target: Path) ->
     refused(archive, target, "damaged", max_gigabytes=0.002)
 
 
+@pytest.mark.fault("archive", "endless zeros after the end, a huge header", "refused; nothing left")
 def test_zeros_after_the_end_and_huge_headers(tmp_path: Path, target: Path) -> None:
     plain = write_tar(tmp_path / "a.tar", [("a", b"a")]).read_bytes()
     archive = tmp_path / "a.tar.gz"
@@ -229,6 +247,7 @@ def test_zeros_after_the_end_and_huge_headers(tmp_path: Path, target: Path) -> N
     refused(archive, target, "extended header of 1073741824 bytes")
 
 
+@pytest.mark.fault("archive", "cut short at many places", "refused; nothing left")
 def test_truncated(tmp_path: Path, target: Path) -> None:
     members = [(name, os.urandom(3000)) for name in ("a", "b")]
     for archive in (
@@ -245,12 +264,14 @@ def test_truncated(tmp_path: Path, target: Path) -> None:
             refused(archive, target, "damaged, cut short or not a zip or tar")
 
 
+@pytest.mark.fault("archive", "a tar cut between two members", "refused; nothing left")
 def test_a_tar_cut_between_members(tmp_path: Path, target: Path) -> None:
     archive = write_tar(tmp_path / "a.tar", [("a", b"x" * 512), ("b", b"x")])
     archive.write_bytes(archive.read_bytes()[:1024])
     refused(archive, target, "where a member or the archive's end should be")
 
 
+@pytest.mark.fault("archive", "a damaged member", "refused; nothing left")
 def test_a_damaged_member(tmp_path: Path, target: Path) -> None:
     for archive in (
         write_zip(tmp_path / "a.zip", [("a", os.urandom(3000))]),
@@ -263,6 +284,7 @@ def test_a_damaged_member(tmp_path: Path, target: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"text", b"\x1f\x8b", b"<html>" * 200, os.urandom(2000)])
+@pytest.mark.fault("archive", "something else than an archive", "refused; nothing left")
 def test_not_an_archive(tmp_path: Path, target: Path, content: bytes) -> None:
     archive = tmp_path / "a.zip"
     archive.write_bytes(content)
@@ -280,6 +302,7 @@ def test_disk_full(tmp_path: Path, small_disk: Path) -> None:
     assert names(small_disk) == set()
 
 
+@pytest.mark.fault("archive", "what a killed attempt left behind", "removed; unpacked afresh")
 def test_an_interrupted_call_leaves_nothing_under_the_name(tmp_path: Path, target: Path) -> None:
     (target.parent / ".raw.part").mkdir()
     (target.parent / ".raw.part" / "stale").touch()

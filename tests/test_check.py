@@ -90,6 +90,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
+@pytest.mark.fault("audio", "{name}", "accepted, odd ones with a warning")
 def test_accepted(tmp_path: Path, name: str) -> None:
     make, oddity = ACCEPTED[name]
     make(tmp_path / name)
@@ -97,6 +98,7 @@ def test_accepted(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.fault("audio", "{name}", "a problem of that clip, by name")
 def test_refused(tmp_path: Path, name: str) -> None:
     make, problem = REFUSED[name]
     make(tmp_path / name)
@@ -106,6 +108,7 @@ def test_refused(tmp_path: Path, name: str) -> None:
     assert "\n" not in finding.problem
 
 
+@pytest.mark.fault("audio", "a WAV header that declares no size", "accepted")
 def test_a_header_written_to_a_pipe(tmp_path: Path) -> None:
     """Programs that write WAV to a pipe declare the largest size there is."""
     path = tmp_path / "streamed.wav"
@@ -124,6 +127,7 @@ def test_a_format_that_only_sox_reads(tmp_path: Path) -> None:
     assert "cannot be decoded" in check(path).problem
 
 
+@pytest.mark.fault("audio", "a file that changes while it is read", "a problem of that clip, by name")
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "growing.wav"
     write(path, noise())
@@ -141,6 +145,7 @@ def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     assert "File name too long" in check(tmp_path / ("n" * 300)).problem
 
 
+@pytest.mark.fault("audio", "an Ogg file cut between packets", "accepted: a shorter clip")
 def test_an_ogg_file_cut_between_packets_is_a_shorter_clip(tmp_path: Path) -> None:
     path = tmp_path / "cut.ogg"
     write(path, noise(3))

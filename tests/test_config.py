@@ -84,6 +84,7 @@ def test_mistakes(path, value, message):
 
 
 @pytest.mark.parametrize("name", ["../../x", "a; touch PWNED", "", ".hidden", "a/b", "a b", "a\nb", "é"])
+@pytest.mark.fault("names", "a dataset called {name!r}", "refused by the schema")
 def test_names_that_could_leave_their_folder_are_refused(name):
     config = copy.deepcopy(DEFAULT)
     config["datasets"][name] = config["datasets"]["demo"]

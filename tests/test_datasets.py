@@ -119,6 +119,7 @@ def test_tables_survive_parquet(esc50: Path, tmp_path: Path) -> None:
         ("dog", "d\udcffg", "line 2: byte 0xff is not UTF-8"),
     ],
 )
+@pytest.mark.fault("metadata", "ESC-50 with {old!r} turned into {new!r}", "refused, naming the place")
 def test_esc50_of_another_shape(esc50: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(DataError) as error:
         index(edit(esc50, old, new), "esc50", {})
@@ -264,6 +265,7 @@ def test_csv_labels_that_look_alike_are_one_class(tmp_path: Path) -> None:
         (b"path,label,fold\nx.wav,x,1\ny.wav,x,1\n", "none of the 2 clips that the metadata lists is below"),
     ],
 )
+@pytest.mark.fault("metadata", "a CSV with {text!r}", "refused, naming the line")
 def test_csv_that_cannot_be_read(tmp_path: Path, text: bytes, message: str) -> None:
     with pytest.raises(DataError) as error:
         of_csv(tmp_path, text)
@@ -292,6 +294,7 @@ PROBLEMS = {
 }
 
 
+@pytest.mark.fault("metadata", "all of these at once", "one report of all, or left out with bad_clips: skip")
 def test_all_problems_in_one_report(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_clip(tmp_path / "outside.wav")
     folder = write_csv(tmp_path / "data", "\n".join(["path,label,fold", "a.wav,x,1", *PROBLEMS]))
@@ -312,6 +315,7 @@ def test_all_problems_in_one_report(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.fault("metadata", "a line {problem!r}", "a problem of that clip, by name")
 def test_each_problem_alone(tmp_path: Path, problem: str) -> None:
     write_clip(tmp_path / "outside.wav")
     folder = write_csv(tmp_path / "data", f"path,label,fold\na.wav,x,1\n{problem}\n")
@@ -388,6 +392,7 @@ def test_wav_names_are_unique_and_inside(clip_ids: list[str]) -> None:
 
 
 @pytest.mark.parametrize("layout", ["esc50", "speech_commands", "csv"])
+@pytest.mark.fault("metadata", "a folder that is not in the layout {layout}", "refused, saying what it holds")
 def test_a_folder_of_another_layout(tmp_path: Path, layout: str) -> None:
     (tmp_path / "data" / "holiday").mkdir(parents=True)
     with pytest.raises(DataError, match=rf"not in the layout {layout}: no .* It holds: holiday\. Correct"):

@@ -103,6 +103,7 @@ def test_an_empty_file(server: Server, tmp_path: Path) -> None:
     assert fetch(server.url(), tmp_path / "empty", allow_http=True) == hashlib.sha256(b"").hexdigest()
 
 
+@pytest.mark.fault("download", "the connection breaks off", "goes on where it stopped")
 def test_a_broken_connection_resumes_where_it_stopped(server: Server, tmp_path: Path) -> None:
     server.cut_after = [10 * CHUNK, 5 * CHUNK + 1, None]
     assert fetch(server.url(), tmp_path / "data.zip", allow_http=True) == DIGEST
@@ -114,6 +115,7 @@ def test_a_broken_connection_resumes_where_it_stopped(server: Server, tmp_path: 
     assert all(request["If-Range"] == '"v1"' for request in server.requests[1:])
 
 
+@pytest.mark.fault("download", "the server goes away", "one message; the next run goes on where it stopped")
 def test_the_next_run_resumes_what_the_last_one_left(server: Server, tmp_path: Path) -> None:
     server.cut_after = [8 * CHUNK] + [0] * 4
     with pytest.raises(StorageError, match="run again"):
@@ -124,6 +126,7 @@ def test_the_next_run_resumes_what_the_last_one_left(server: Server, tmp_path: P
 
 
 @pytest.mark.parametrize("change", ["content", "no ranges", "weak etag", "other url"])
+@pytest.mark.fault("download", "cannot be resumed: {change}", "begins anew")
 def test_a_file_that_cannot_be_resumed_begins_anew(server: Server, tmp_path: Path, change: str) -> None:
     if change == "weak etag":
         server.etag = 'W/"v1"'
@@ -152,6 +155,7 @@ def test_a_complete_part_is_not_downloaded_again(server: Server, tmp_path: Path)
     assert server.requests[-1]["Range"] == f"bytes={len(CONTENT)}-"
 
 
+@pytest.mark.fault("download", "another digest than expected", "refused; the good file stays")
 def test_another_digest_than_expected_loses_nothing(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "data.zip"
     path.write_bytes(b"the good one")
@@ -166,6 +170,7 @@ def test_another_digest_than_expected_loses_nothing(server: Server, tmp_path: Pa
     assert len(server.requests) == count, "the file is there already"
 
 
+@pytest.mark.fault("download", "a corrupt file", "refused; the next run repairs it")
 def test_a_corrupt_download_is_repaired_by_running_again(server: Server, tmp_path: Path) -> None:
     server.content = b"x" * len(CONTENT)
     with pytest.raises(StorageError, match="expected"):
@@ -174,11 +179,13 @@ def test_a_corrupt_download_is_repaired_by_running_again(server: Server, tmp_pat
     assert fetch(server.url(), tmp_path / "data.zip", sha256=DIGEST, allow_http=True) == DIGEST
 
 
+@pytest.mark.fault("download", "a busy server", "asked again")
 def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
     server.statuses = [503, 500, 429]
     assert fetch(server.url(), tmp_path / "data.zip", allow_http=True) == DIGEST
 
 
+@pytest.mark.fault("download", "the server says 404", "one message; nothing left")
 def test_a_server_that_says_no(server: Server, tmp_path: Path) -> None:
     server.statuses = [404]
     with pytest.raises(StorageError, match=r"answers 404.*Check the URL"):
@@ -187,12 +194,14 @@ def test_a_server_that_says_no(server: Server, tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+@pytest.mark.fault("download", "a web page instead of the file", "refused")
 def test_a_web_page_is_not_a_file(server: Server, tmp_path: Path) -> None:
     server.headers = {"Content-Type": "text/html; charset=utf-8"}
     with pytest.raises(StorageError, match="web page"):
         fetch(server.url(), tmp_path / "data.zip", allow_http=True)
 
 
+@pytest.mark.fault("download", "plain http", "refused unless the config allows it")
 def test_http_is_refused_unless_allowed(server: Server, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"not https.*allow_http"):
         fetch(server.url(), tmp_path / "data.zip")
@@ -200,6 +209,7 @@ def test_http_is_refused_unless_allowed(server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://localhost/data.zip", "gopher://localhost/"])
+@pytest.mark.fault("download", "a redirect to {target}", "refused")
 def test_redirects_to_other_schemes_are_refused(server: Server, tmp_path: Path, target: str) -> None:
     server.location = target
     with pytest.raises(StorageError, match="redirects"):
@@ -207,6 +217,7 @@ def test_redirects_to_other_schemes_are_refused(server: Server, tmp_path: Path, 
     assert names(tmp_path) == []
 
 
+@pytest.mark.fault("download", "a redirect from https to http, a certificate that is not trusted", "refused")
 def test_https_does_not_lead_to_http(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = [
         "-keyout",
@@ -241,6 +252,7 @@ def test_https_does_not_lead_to_http(server: Server, tmp_path: Path, monkeypatch
         lambda server: server.server_close(),
     ],
 )
+@pytest.mark.fault("secrets", "a token in a URL, every fault of a download", "not in messages, logs or files")
 def test_messages_hold_no_secrets(
     server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: Callable[[Server], None]
 ) -> None:
@@ -289,6 +301,7 @@ def test_locations() -> None:
 @pytest.mark.parametrize(
     "location", ["ftp://example.org/x", "s3://bucket/x", "https://me:secret@example.org/x.zip", "https://[x"]
 )
+@pytest.mark.fault("download", "{location}", "refused")
 def test_refused_locations(location: str) -> None:
     with pytest.raises(ConfigError) as error:
         local_path(location)

@@ -136,6 +136,7 @@ def scarce(room: int, error: type[Exception]) -> Scarce:
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
+@pytest.mark.fault("activations", "memory runs out ({error.__name__})", "smaller batches, the same numbers")
 def test_batch_halves_when_memory_runs_out(reference, caplog, monkeypatch, error):
     monkeypatch.setattr(encode, "batch_size", lambda *_: 16)
     with caplog.at_level(logging.WARNING):
@@ -187,6 +188,7 @@ def remains(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.fault("activations", "killed (SIGKILL) in its third chunk", "two chunks kept, the same numbers")
 def test_killed_job_goes_on_after_its_last_chunk(reference, remains, tmp_path, monkeypatch):
     path = Path(shutil.copytree(remains, tmp_path / "run")) / "shard.safetensors"
     encoded = []
@@ -201,6 +203,7 @@ def test_killed_job_goes_on_after_its_last_chunk(reference, remains, tmp_path, m
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.fault("activations", "killed, then run with other settings", "starts afresh")
 def test_other_settings_start_afresh(reference, remains, tmp_path):
     path = Path(shutil.copytree(remains, tmp_path / "run")) / "shard.safetensors"
     extract.encode_to(path, small_backbone(), source(), "another key")

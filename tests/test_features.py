@@ -80,6 +80,7 @@ def test_a_folder_of_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_array_equal(read, values)
 
 
+@pytest.mark.fault("features", "a NaN", "refused, naming the clip; nothing is written")
 def test_not_finite_names_the_clip(tmp_path: Path) -> None:
     with pytest.raises(NumericalError, match="b"):
         write(tmp_path / "x.parquet", ["a", "b"], np.array([[1.0], [np.nan]]))
@@ -95,6 +96,7 @@ def test_repeated_clip_is_refused_when_written_and_read(tmp_path: Path) -> None:
         features.read(tmp_path)
 
 
+@pytest.mark.fault("features", "parts of different settings", "refused, naming the setting")
 def test_parts_of_different_settings_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path / "a.parquet", ["a"], np.ones((1, 1)))
     write(tmp_path / "b.parquet", ["b"], np.ones((1, 1)), device="cuda")
@@ -108,6 +110,7 @@ def test_parts_of_different_settings_are_refused(tmp_path: Path, caplog: pytest.
         features.read(tmp_path)
 
 
+@pytest.mark.fault("features", "foreign and broken Parquet files", "refused by name")
 def test_foreign_and_broken_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no feature file"):
         features.read(tmp_path)

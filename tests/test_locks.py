@@ -45,6 +45,7 @@ def test_writers_take_turns_and_leave_nothing(tmp_path: Path) -> None:
     assert not lock.exists()
 
 
+@pytest.mark.fault("locks", "the owner of a lock is killed", "free at once")
 def test_lock_of_a_killed_owner_is_free(tmp_path: Path) -> None:
     lock, diary = tmp_path / "job.lock", tmp_path / "diary"
     owner = spawn.Process(target=_append, args=(lock, diary, "owner", 60))
@@ -74,6 +75,7 @@ def _left_by(lock: Path, host: str, job: str) -> None:
     lock.write_text(json.dumps({"host": host, "pid": "1", "slurm": job}))
 
 
+@pytest.mark.fault("locks", "the owner runs on another host", "waited for")
 def test_job_on_another_host_keeps_the_lock_until_slurm_forgets_it(tmp_path: Path, squeue: Path) -> None:
     lock, asked = tmp_path / "job.lock", tmp_path / "asked"
     _left_by(lock, "node7", "123")

@@ -117,6 +117,7 @@ def test_reference_clips(shared: Path, tmp_path: Path) -> None:
         assert abs((ours - theirs).mean()) < 0.01
 
 
+@pytest.mark.fault("resample", "clips that cannot be converted", "one report; the others are kept")
 def test_all_failures_in_one_report(raw: Path, clips: pd.DataFrame, tmp_path: Path) -> None:
     (raw / "44 kHz.wav").write_text("text")
     (raw / "only sox.wv").write_text("text")
@@ -154,6 +155,7 @@ def test_changed_clips_are_done_again(raw: Path, clips: pd.DataFrame, tmp_path: 
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.1, 0.3])
+@pytest.mark.fault("resample", "killed (SIGKILL) after {delay} s", "goes on where it stopped; the same bytes")
 def test_killed_and_started_again(tmp_path: Path, delay: float) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
@@ -193,6 +195,7 @@ def test_disk_full(small_disk: Path, tmp_path: Path) -> None:
     assert not (small_disk / "audio").exists()
 
 
+@pytest.mark.fault("resample", "SoX is missing", "one message that says how to install it")
 def test_sox_is_missing(raw: Path, clips: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FungiError, match="SoX is not installed; install it with `apt-get install sox`"):
