@@ -124,20 +124,32 @@ def test_a_wrong_digest_stops_before_the_archive_is_unpacked(tmp_path: Path, arc
     assert not (tmp_path / "resources/raw").exists()
 
 
-def test_from_a_url(server: Server, archive: Path, tmp_path: Path) -> None:  # noqa: F811
+@pytest.mark.fault("secrets", "a run with a token from the environment", "in no file; a query of the config in no log")
+def test_from_a_url(
+    server: Server,  # noqa: F811
+    archive: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("STORAGE_TOKEN", "SECRET")
     server.content = archive.read_bytes()
-    url = server.url("/archive/ESC%2050.zip?token=SECRET")
+    url = server.url("/archive/ESC%2050.zip?key=QUERY&token=${STORAGE_TOKEN}")
     refused = project(tmp_path, url).snakemake("--dry-run", check=False)
     assert refused.returncode
     assert "plain http" in refused.stdout
-    assert "SECRET" not in refused.stdout
+    assert "QUERY" not in refused.stdout
     workflow = project(tmp_path, url, lambda config: config.update(allow_http=True))
     server.cut_after = [len(server.content) // 2]
     output = workflow.run(*TARGETS)
     assert (tmp_path / "resources/downloads/tiny/ESC_50.zip").read_bytes() == server.content
     assert workflow.planned(*TARGETS) == {}
-    logs = "".join(path.read_text() for path in (tmp_path / "logs").rglob("*.log"))
-    assert "SECRET" not in output + logs
+    assert server.requests[-1]["path"].endswith("?key=QUERY&token=SECRET")
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path for path in files if b"SECRET" in path.read_bytes()] == []
+    shown = [path for path in files if path.relative_to(tmp_path).parts[0] in ("logs", "results")]
+    assert [path for path in shown if b"QUERY" in path.read_bytes()] == []
+    assert "SECRET" not in output
+    assert "QUERY" not in output
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         server = self.server
-        server.requests.append(dict(self.headers))
+        server.requests.append({"path": self.path, **self.headers})
         if server.statuses:
             return self._empty(server.statuses.pop(0))
         if server.location:
@@ -262,6 +262,18 @@ def test_messages_hold_no_secrets(
         fetch(server.url("/data.zip?token=SECRET"), tmp_path / "data.zip", allow_http=True)
     assert "data.zip" in str(error.value)
     assert "SECRET" not in str(error.value) + caplog.text
+    assert all(b"SECRET" not in path.read_bytes() for path in tmp_path.iterdir())
+
+
+@pytest.mark.fault("secrets", "a token in the environment", "in the request alone")
+def test_tokens_come_from_the_environment(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = server.url("/data.zip?token=${STORAGE_TOKEN}")
+    with pytest.raises(ConfigError, match=r"data\.zip: the environment variable STORAGE_TOKEN is not set"):
+        fetch(url, tmp_path / "data.zip", allow_http=True)
+    monkeypatch.setenv("STORAGE_TOKEN", "SECRET")
+    server.cut_after = [CHUNK]
+    assert fetch(url, tmp_path / "data.zip", allow_http=True) == DIGEST
+    assert [request["path"] for request in server.requests] == 2 * ["/data.zip?token=SECRET"]
     assert all(b"SECRET" not in path.read_bytes() for path in tmp_path.iterdir())
 
 

@@ -203,7 +203,7 @@ def test_a_loss_that_is_not_finite(value: float) -> None:
         gradient_terms(small_backbone(), Activations(tensor, tensor), lambda x: x.sum((1, 2)) * factors)
 
 
-@pytest.mark.fault("resample", "the clock jumps: sources from the future", "the same bytes; once done, never again")
+@pytest.mark.fault("resample", "the clock jumps: sources from the future", "the same bytes")
 def test_sources_from_the_future(inputs: Path, tmp_path: Path) -> None:
     later = pd.Timestamp.now().timestamp() + 1e6
     future = tmp_path / "future"

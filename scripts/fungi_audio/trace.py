@@ -48,6 +48,8 @@ def trace(table: str | Path, row: int) -> dict[str, Any]:
     records = _records(folder)
     chain = list(_chain(_scores(folder, records, Path(table).name, score), records))
     jobs = [records[path] for path in chain if path in records]
+    if not jobs:
+        raise _no_record(folder)
     jobs = list({json.dumps(job["output"]): job for job in jobs}.values())
     config = json.loads((folder / jobs[0]["config"]).read_text(encoding="utf-8"))
     return {
@@ -77,7 +79,10 @@ def _records(folder: Path) -> dict[str, dict[str, Any]]:
     """The record of the job that made each output."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted((folder / RECORDS).rglob("*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"{path} is damaged: {error}") from error
         found |= dict.fromkeys(record["output"], record)
     return found
 
@@ -91,7 +96,11 @@ def _scores(folder: Path, records: dict[str, Any], name: str, score: dict[str, s
                 first = next(csv.DictReader(file))
             if all(first[key] == score[key] for key in ORIGIN):
                 return path
-    raise DataError(f"{folder / RECORDS} holds no record of the job that made this row; run the workflow again")
+    raise _no_record(folder)
+
+
+def _no_record(folder: Path) -> DataError:
+    return DataError(f"{folder / RECORDS} holds no record of the job that made this row; run the workflow again")
 
 
 def _chain(path: str, records: dict[str, Any]) -> Iterator[str]:
