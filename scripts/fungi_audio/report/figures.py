@@ -85,11 +85,12 @@ def _curves(pair: Pair, rows: pd.DataFrame, key: str, spread: str, x: Figure, al
                 **look,
                 "type": "scatter",
                 "mode": "lines+markers",
-                "x": line[key].tolist(),
+                "x": [_apart(value, number, len(pair.combinations)) for value in line[key]],
+                "customdata": line[key].tolist(),
                 "y": _numbers(100 * line["mean"]),
                 "error_y": {"type": "data", "array": _numbers(100 * line[spread]), "thickness": 1, "width": 3},
                 "line": {"dash": DASHES[number % len(DASHES)], **look["line"]},
-                "hovertemplate": f"%{{y:.1f}} % at %{{x}}<extra>{text(name)}</extra>",
+                "hovertemplate": f"%{{y:.1f}} % at %{{customdata}}<extra>{text(name)}</extra>",
             }
         )
     return figure(series, alt, xaxis=x, yaxis=axis(f"{pair.metric}, %"), height=440)
@@ -119,10 +120,11 @@ def _against(pair: Pair, protocol: str, column: str, unit: float, title: str, sh
                 **_look(pair, number),
                 "type": "scatter",
                 "mode": "markers",
-                "x": [float(cost)],
+                "x": [_apart(float(cost), number, len(pair.combinations))],
+                "customdata": [float(cost)],
                 "y": [100 * float(row["mean"])],
                 "error_y": {"type": "data", "array": _numbers([100 * row["std"]]), "thickness": 1},
-                "hovertemplate": f"%{{y:.1f}} %, %{{x:.3g}} {short}<extra>{text(name)}</extra>",
+                "hovertemplate": f"%{{y:.1f}} %, %{{customdata:.3g}} {short}<extra>{text(name)}</extra>",
             }
         )
     alt = f"{pair.metric} against {title} of {len(series)} combinations."
@@ -231,6 +233,11 @@ def clip_map(clips: pd.DataFrame, method: str) -> Figure:
         xaxis=axis(names[0], **bare),
         yaxis=axis(names[1], **bare),
     )
+
+
+def _apart(value: float, number: int, count: int) -> float:
+    """A value moved aside by up to 4 %, so that the error bars of several series do not cover each other."""
+    return value * (1 + 0.08 * (number + 0.5 - count / 2) / count)
 
 
 def _look(pair: Pair, number: int) -> Figure:
