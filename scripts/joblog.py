@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fungi_audio.errors import FungiError, out_of_memory
+from fungi_audio.errors import FungiError, out_of_memory, worker_died
 from fungi_audio.files import REASONS
 from fungi_audio.locks import only_writer
 from fungi_audio.provenance import write_record
@@ -63,6 +63,11 @@ def _explained(error: BaseException) -> str:
         return (
             f"memory ran out ({error}). Give the job more (--set-resources RULE:mem_mb=…), or run fewer jobs at once "
             "(a smaller --cores)"
+        )
+    if worker_died(error):
+        return (
+            f"a process that did a part of the work was killed, most likely because memory ran out ({error}). Give the "
+            "job more memory (--set-resources RULE:mem_mb=…) or fewer processes (--set-threads RULE=1), and run again"
         )
     if isinstance(error, OSError) and error.errno in REASONS:
         return f"cannot write {error.filename or 'its output'}: {REASONS[error.errno]}"

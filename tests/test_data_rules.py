@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,14 @@ def test_from_an_archive_to_datafiles(folder: Path, archive: Path) -> None:
 def test_a_second_run_does_nothing(folder: Path, archive: Path) -> None:
     assert project(folder, str(archive)).planned(*TARGETS) == {}
     assert project(folder, f"file:{archive}").planned(*TARGETS) == {}
+
+
+@pytest.mark.fault("chain", "the clock jumps: an archive from the future", "its content counts: nothing is repeated")
+def test_an_archive_from_the_future(folder: Path, archive: Path) -> None:
+    times = archive.stat().st_atime, archive.stat().st_mtime
+    os.utime(archive, (times[0], times[1] + 1e6))
+    assert project(folder, str(archive)).planned(*TARGETS) == {}
+    os.utime(archive, times)
 
 
 def test_changes_redo_what_they_affect(folder: Path, archive: Path, tmp_path: Path) -> None:

@@ -15,12 +15,12 @@ import pytest
 import soundfile
 import torch
 
-from fungi_audio import activations, audio, fbank_cache, features
+from fungi_audio import activations, fbank_cache, features
 from fungi_audio.archives import unpack
 from fungi_audio.backbones.base import Activations
 from fungi_audio.datafiles import place
 from fungi_audio.download import fetch
-from fungi_audio.errors import DataError, NumericalError, StorageError, WorkerError
+from fungi_audio.errors import DataError, NumericalError, StorageError
 from fungi_audio.evaluate import scores
 from fungi_audio.files import write_text
 from fungi_audio.gradient import gradient_terms
@@ -130,9 +130,12 @@ def test_leftovers_of_a_kill_are_removed(tmp_path: Path) -> None:
 
 
 JOB = """
-import sys, resource
+import os, resource
+from pathlib import Path
 from types import SimpleNamespace
 import numpy, torch
+from torch.utils.data import DataLoader
+from fungi_audio import audio, fbank_cache
 from joblog import job
 snakemake = SimpleNamespace(rule="encode", log=["logs/encode/1.log"], input=[], output=[], params={}, config={})
 resource.setrlimit(resource.RLIMIT_AS, (1 << 34, 1 << 34))
@@ -174,12 +177,21 @@ def test_a_defect_keeps_its_traceback(tmp_path: Path) -> None:
     assert "IndexError" in (tmp_path / "logs/encode/1.log").read_text()
 
 
-@pytest.mark.fault("log-mel cache", "a worker process is killed", "one message; nothing under the final name")
-def test_a_worker_that_dies(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audio, "read", lambda path: os.kill(os.getpid(), 9))
-    with pytest.raises(WorkerError, match="was killed, most likely because memory ran out"):
-        fbank_cache.build([inputs / "16000" / NAMES[0]], 64, tmp_path / "fbank.npy", 1)
-    assert list(tmp_path.iterdir()) == []
+DEADLY = {
+    "of the log-mel cache": "audio.read = lambda path: os.kill(os.getpid(), 9); "
+    "fbank_cache.build([Path('a.wav')], 64, Path('fbank.npy'), 1)",
+    "of a loader": "list(DataLoader([1], num_workers=1, worker_init_fn=lambda number: os.kill(os.getpid(), 9)))",
+}
+
+
+@pytest.mark.fault("any job", "a worker process {worker} is killed", "one message; exit status 1; nothing half-written")
+@pytest.mark.parametrize("worker", DEADLY)
+def test_a_worker_that_dies(tmp_path: Path, worker: str) -> None:
+    done = run_job(tmp_path, DEADLY[worker])
+    assert done.returncode == 1
+    assert "was killed, most likely because memory ran out" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["logs"]
 
 
 @pytest.mark.fault("resample", "SoX is killed", "the clips are named; the others are kept")

@@ -4,6 +4,8 @@ A message says what was wrong, where (file, key, clip), what was expected and wh
 it without a traceback; anything else that is raised is a defect of this project.
 """
 
+from concurrent.futures.process import BrokenProcessPool
+
 
 class FungiError(Exception):
     """Base of every error raised on purpose."""
@@ -33,14 +35,19 @@ class ClusterError(FungiError):
     """Slurm is absent, silent or refuses what a job asks for."""
 
 
-class WorkerError(FungiError):
-    """A process that did a part of the work died."""
-
-
 def out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out; torch says so of a GPU by its type, of the CPU only by its text."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
         or "can't allocate memory" in str(error)
+    )
+
+
+def worker_died(error: BaseException) -> bool:
+    """Whether a process that did a part of the work was killed: of a pool, a loader or a distributed training."""
+    return (
+        isinstance(error, BrokenProcessPool)
+        or type(error).__name__ == "ProcessExitedException"
+        or "DataLoader worker" in str(error)
     )

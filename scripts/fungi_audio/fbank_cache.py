@@ -4,14 +4,13 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from . import audio
-from .errors import DataError, WorkerError
+from .errors import DataError
 from .files import whole, write_text
 from .progress import progress
 
@@ -29,7 +28,6 @@ def build(paths: Sequence[Path], frames: int, output: Path, workers: int) -> Non
     Raises:
         DataError: naming every clip that cannot be read.
         StorageError: no room for the file.
-        WorkerError: a worker was killed.
     """
     shape = (len(paths), frames, audio.MEL)
     with whole(output) as part:
@@ -42,16 +40,10 @@ def build(paths: Sequence[Path], frames: int, output: Path, workers: int) -> Non
         ]
         problems: list[str] = []
         pool = ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-        try:
-            with pool, progress("log-mel", len(paths)) as bar:
-                for (*_, batch, _), errors in zip(jobs, pool.map(_write_batch, jobs), strict=True):
-                    problems += errors
-                    bar.update(len(batch))
-        except BrokenProcessPool as error:
-            raise WorkerError(
-                "a process that computed log-mels was killed, most likely because memory ran out. Give the job more "
-                "(--set-resources fbank:mem_mb=…) or fewer threads (--set-threads fbank=1), and run again"
-            ) from error
+        with pool, progress("log-mel", len(paths)) as bar:
+            for (*_, batch, _), errors in zip(jobs, pool.map(_write_batch, jobs), strict=True):
+                problems += errors
+                bar.update(len(batch))
         if problems:
             raise DataError(f"{len(problems)} clips cannot be used:\n  " + "\n  ".join(problems))
 
