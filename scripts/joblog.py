@@ -29,8 +29,8 @@ def job(snakemake: Any) -> Iterator[None]:
         with only_writer(f"{path}.lock"), _log_to(path, terminal.isatty()):
             yield
             files = {name: list(map(str, getattr(snakemake, name))) for name in ("input", "output")}
-            params = dict(snakemake.params.items())
-            write_record(path, snakemake.config, rule=snakemake.rule, params=params, **files)
+            values = {"params": dict(snakemake.params.items()), "config": snakemake.config}
+            write_record(path, rule=snakemake.rule, **files, **values)
     except Exception as error:
         if message := _explained(error):
             print(f"\n{snakemake.rule}: {message}\n(log: {path})", file=terminal, flush=True)

@@ -32,8 +32,10 @@ def test_urls_are_shown_without_secrets() -> None:
 def test_records_hold_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     params = {"url": "https://example.org/x?token=SECRET"}
-    write_record(Path("logs/download/birds-x.zip.log"), CONFIG, rule="download", input=[], output=["x"], params=params)
-    assert (tmp_path / "results/provenance/jobs/download/birds-x.zip.json").is_file()
+    write_record(
+        Path("logs/download/birds-x.zip.log"), config=CONFIG, rule="download", input=[], output=["x"], params=params
+    )
+    assert (tmp_path / "results/provenance/download/birds-x.zip.json").is_file()
     assert all(b"SECRET" not in path.read_bytes() for path in tmp_path.rglob("*.json"))
     assert "SECRET" not in str(used(CONFIG))
 
@@ -48,9 +50,13 @@ def made(tmp_path: Path) -> Path:
     chain = ["birds.zip", "results/part.parquet", "results/scores.csv"]
     for number, (source, target) in enumerate(pairwise(chain)):
         name = Path(f"logs/step{number}.log")
-        write_record(name, CONFIG, rule=f"step{number}", input=[source], output=[target], params={"code": "c" * 16})
+        write_record(
+            name, config=CONFIG, rule=f"step{number}", input=[source], output=[target], params={"code": "c" * 16}
+        )
     inputs = ["results/other.csv", "results/scores.csv"]
-    write_record(Path("logs/table.log"), CONFIG, rule="table", input=inputs, output=["results/table.csv"], params={})
+    write_record(
+        Path("logs/table.log"), config=CONFIG, rule="table", input=inputs, output=["results/table.csv"], params={}
+    )
     return tmp_path / "results" / "table.csv"
 
 
@@ -76,7 +82,7 @@ def test_trace_of_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         trace(table, 0)
     with pytest.raises(DataError, match=r"nowhere\.csv cannot be read"):
         trace(tmp_path / "nowhere.csv", 0)
-    record = tmp_path / "results/provenance/jobs/step0.json"
+    record = tmp_path / "results/provenance/step0.json"
     record.write_text(json.dumps(json.loads(record.read_text()))[:50])
     with pytest.raises(DataError, match=r"step0\.json is damaged"):
         trace(table, 1)

@@ -16,7 +16,7 @@ from typing import Any
 
 from .files import write_text
 
-RECORDS, CONFIGS = Path("results/provenance/jobs"), Path("results/provenance/configs")
+RECORDS = Path("results/provenance")
 PACKAGE = "fungi_audio"
 ROOT = Path(__file__).parent
 LIBRARIES = ("torch", "torchaudio", "timm", "numpy", "scikit-learn", "pyarrow", "pandas")
@@ -114,33 +114,20 @@ def without_secrets(value: Any) -> Any:
     return shown(value) if isinstance(value, str) and "://" in value else value
 
 
-def write_record(log: Path, config: dict[str, Any], **job: Any) -> None:
+def write_record(log: Path, **job: Any) -> None:
     """What made a job's outputs, as JSON below `RECORDS`; `trace` reads it.
 
     Args:
         log: of the job, ``logs/….log``, which no other job has.
-        config: the run's; written once, below `CONFIGS`.
-        job: `rule`, `output`, `input` (lists of paths), `params`: JSON values.
+        job: `rule`, `output`, `input` (lists of paths), `params`, `config`: JSON values.
     """
     torch: Any = sys.modules.get("torch")
     gpu = torch and torch.cuda.is_initialized()
-    made = {
-        "config": _write_config(config),
+    made = without_secrets(job) | {
         "commit": commit(ROOT),
         "versions": {"Python": platform.python_version()} | versions(),
         "device": torch.cuda.get_device_name() if gpu else "CPU",
         "machine": f"{socket.gethostname()}, {len(os.sched_getaffinity(0))} cores, {platform.platform()}",
     }
-    write_text(RECORDS / log.relative_to("logs").with_suffix(".json"), _json(without_secrets(job) | made))
-
-
-def _write_config(config: dict[str, Any]) -> str:
-    text = _json(without_secrets(config))
-    path = CONFIGS / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
-    if not path.exists():
-        write_text(path, text)
-    return str(path)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n"
+    text = json.dumps(made, ensure_ascii=False, default=str)
+    write_text(RECORDS / log.relative_to("logs").with_suffix(".json"), text + "\n")

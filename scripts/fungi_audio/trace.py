@@ -51,14 +51,13 @@ def trace(table: str | Path, row: int) -> dict[str, Any]:
     if not jobs:
         raise _no_record(folder)
     jobs = list({json.dumps(job["output"]): job for job in jobs}.values())
-    config = json.loads((folder / jobs[0]["config"]).read_text(encoding="utf-8"))
     return {
         "score": score,
-        "seed": config["seed"],
+        "seed": jobs[0]["config"]["seed"],
         "files": {path: _digest(folder, path) for path in chain},
         "made with": _grouped(jobs),
         "jobs": [{key: job[key] for key in ("rule", "output", "params")} for job in jobs],
-        "config": used(config),
+        "config": used(jobs[0]["config"]),
     }
 
 
