@@ -4,9 +4,9 @@ import errno
 import glob
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,19 +99,27 @@ def whole_folder(path: str | os.PathLike[str], resume: bool = False) -> Iterator
 
 def put(source: Path, target: Path, link: bool) -> None:
     """Make `target` a hard link to `source`, or a copy where `link` is false or the file system has no links."""
-    part = beside(target)
+    with beside(target) as part:
+        try:
+            if not link:
+                raise OSError
+            part.hardlink_to(source)
+        except OSError:
+            shutil.copy2(source, part)
+
+
+@contextmanager
+def beside(target: Path) -> Iterator[Path]:
+    """A temporary path that replaces `target` when the block ends well, like `whole` but not flushed to disk.
+
+    Its name is unique: several jobs may bring the same file at once.
+    """
+    part = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        if not link:
-            raise OSError
-        part.hardlink_to(source)
-    except OSError:
-        shutil.copy2(source, part)
-    part.replace(target)
-
-
-def beside(path: Path) -> Path:
-    """A temporary name in the folder of `path`, one a thread."""
-    return path.with_name(f".{threading.get_ident()}.part")
+        yield part
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -43,7 +43,8 @@ def resample(clips: pd.DataFrame, raw: str | Path, folder: str | Path, link: boo
     sox.require()
     with whole_folder(folder, resume=True) as part:
         pairs = [(Path(raw, path), part / wav) for path, wav in zip(clips["path"], clips["wav"], strict=True)]
-        _keep_only(part, {target for _, target in pairs})
+        wanted = {target for _, target in pairs}
+        _keep_only(part, wanted)
         problems = for_each("resample", lambda pair: _convert(*pair, link), pairs, threads)
         failed = [f"  {source} {problem}" for (source, _), problem in zip(pairs, problems, strict=True) if problem]
         if failed:
@@ -51,10 +52,11 @@ def resample(clips: pd.DataFrame, raw: str | Path, folder: str | Path, link: boo
                 f"{len(failed)} clips could not be resampled:\n" + "\n".join(failed) + "\nRepair them and run again; "
                 "the other clips are kept"
             )
+        _keep_only(part, wanted)
 
 
 def _keep_only(folder: Path, wanted: set[Path]) -> None:
-    """Remove what an interrupted call left of an older clip table."""
+    """Remove what an interrupted call left: files of an older clip table, and of a SoX that outlived it."""
     for path in folder.rglob("*"):
         if path.is_file() and path not in wanted:
             path.unlink()
@@ -101,6 +103,5 @@ def _resample(file: soundfile.SoundFile, target: Path) -> None:
 
 
 def _run_sox(form: list[str], feed: Iterable[bytes], target: Path) -> None:
-    part = beside(target)
-    sox.run([*form, "-t", "wav", *sox.MONO_16K, str(part.absolute())], feed)
-    part.replace(target)
+    with beside(target) as part:
+        sox.run([*form, "-t", "wav", *sox.MONO_16K, str(part.absolute())], feed)
