@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -66,6 +68,16 @@ def test_datafiles(finished):
     assert files == ["1_eval.json", "1_train.json", "2_eval.json", "2_train.json"]
     data = json.loads(finished.path("results/tones/datafiles/1_eval.json").read_text())["data"]
     assert all((finished.folder / clip["wav"]).is_file() for clip in data)
+
+
+def test_snakemakes_own_report(finished):
+    finished.run("--report", "report.zip")
+    with zipfile.ZipFile(finished.path("report.zip")) as packed:
+        shown = [Path(name).name for name in packed.namelist()]
+        page = packed.read("report/report.html").decode()
+    assert {"table.csv", "table.md", "table.tex", "comparisons.csv", "report.html"} < set(shown)
+    assert shown.count("1.csv") == COMBINATIONS
+    assert all(text in page for text in ("Scores by fold", "Tables", "embedding+kl+simclr"))
 
 
 def test_second_run_does_nothing(finished):
