@@ -27,6 +27,7 @@ KILLS = 50
 CLIPS = 16
 SECONDS = (2, 16)  # from the start of Snakemake, which takes about four, to the kill
 CHANGING = ("results/benchmarks/", "results/provenance/", "results/report.html", "results/table.")  # times
+MARK = ".snakemake_timestamp"  # which Snakemake puts into a folder when its job has ended
 LOCKED = "cannot be locked"
 
 
@@ -76,7 +77,7 @@ def digests(folder: Path) -> dict[str, str]:
     for path in (path for top in ("results", "resources") for path in (folder / top).rglob("*")):
         name = path.relative_to(folder).as_posix()
         with contextlib.suppress(FileNotFoundError):  # a job that was left behind works on
-            if path.is_file() and not name.startswith(CHANGING):
+            if path.is_file() and path.name != MARK and not name.startswith(CHANGING):
                 found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
