@@ -1,6 +1,6 @@
 """Fuzz the readers of what comes from outside: every input is read or refused with the project's own error.
 
-    python -m tests.fuzz --cases 100000
+    PYTHONPATH=scripts python -m tests.fuzz --cases 100000
 
 shares the cases out evenly over the readers. hypothesis makes and shrinks the inputs.
 """
