@@ -42,6 +42,7 @@ rule table:
     input:
         scores=evaluations("csv"),
         predictions=evaluations("predictions.parquet"),
+        skipped=[f"results/{name}/skipped.csv" for name in evaluated()],
     output:
         csv=reported("results/table.csv", "table", table="scores", format="CSV"),
         markdown=reported(
@@ -67,6 +68,7 @@ rule table:
             if config["features"][name]["objective"] == "embedding"
         ][:1],
         combinations=COMBINATIONS,
+        datasets=evaluated(),
         extraction=[
             [*where, extraction(*where)]
             for where in product(

@@ -45,6 +45,14 @@ def evaluations(suffix):
     return frozen + finetuned(suffix) + transfers(suffix)
 
 
+def evaluated():
+    """The datasets that have rows in the table."""
+    run = config["run"]
+    tuned = [config["finetune"][name]["dataset"] for name in run["finetune"]]
+    tuned += [config["transfer"][name]["dataset"] for name in run["transfer"]]
+    return list(dict.fromkeys([*run["datasets"], *tuned]))
+
+
 def extraction(name, backbone, feature):
     """Benchmark files of the jobs that extract a feature, for all folds, and its parts for one fold."""
     views = view_set(config["features"][feature])

@@ -7,7 +7,8 @@ from joblog import job
 params, output = snakemake.params, snakemake.output
 
 with job(snakemake):
-    scores = table.collect(snakemake.input.scores)
+    skipped = dict(zip(params.datasets, snakemake.input.skipped, strict=True))
+    scores = table.collect(snakemake.input.scores, skipped)
     baseline = params.baseline[0] if params.baseline else None
     comparisons = table.comparisons(scores, snakemake.input.predictions, baseline, params.seed)
     jobs = {(dataset, backbone, name): cost_table.Jobs(**files) for dataset, backbone, name, files in params.extraction}

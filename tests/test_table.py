@@ -130,6 +130,15 @@ def test_without_an_embedding_there_is_nothing_to_compare(run: Run) -> None:
     assert found.empty and found.columns.tolist() == table.COMPARISONS
 
 
+@pytest.mark.fault("metadata", "bad clips are left out (bad_clips: skip)", "counted in the table")
+def test_clips_left_out_are_counted(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "skipped.csv").write_text('clip_id,reason\na.wav,"is empty, 0 bytes"\nb.wav,has NaN\n')
+    long = table.collect(run.scores, {"my_data": tmp_path / "skipped.csv"})
+    assert set(long["left_out"]) == {2}
+    assert render.notes(long, [], [])[0].startswith("my_data: 2 clips could not be used and were left out")
+    assert "left out" not in " ".join(render.notes(table.collect(run.scores), [], []))
+
+
 def test_markdown(run: Run) -> None:
     long = table.collect(run.scores)
     compared = table.comparisons(long, run.predictions, "embedding", seed=42)

@@ -28,7 +28,7 @@ class Cell(NamedTuple):
 
 
 def notes(scores: pd.DataFrame, synthetic: Sequence[str], seeded: Sequence[str]) -> list[str]:
-    """What a reader must know: data that is not real, models that are not trained, the features' settings.
+    """What a reader must know: data that is not real or left out, models that are not trained, the features' settings.
 
     Args:
         scores: from `table.collect`.
@@ -37,6 +37,9 @@ def notes(scores: pd.DataFrame, synthetic: Sequence[str], seeded: Sequence[str])
     """
     text = [f"{name}: synthetic data; its numbers say nothing about real audio." for name in synthetic]
     text += [f"{name}: seeded random weights, not a trained model." for name in seeded]
+    for name, count in scores.groupby("dataset", sort=False)["left_out"].first().items():
+        if count:
+            text.append(f"{name}: {count} clips could not be used and were left out (results/{name}/skipped.csv).")
     settings: dict[str, dict[str, Any]] = {}
     for row in scores["settings"].unique():
         settings |= json.loads(row)

@@ -1,8 +1,9 @@
 """The results of a run: all scores in one long table, their means, and the comparisons with the embedding."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,15 @@ COMPARISONS = [*RUN, *SETTING, "metric", "difference", "low", "high", "mcnemar_p
 MAIN_METRICS = ("accuracy", "mAP")
 
 
-def collect(paths: Sequence[str | Path]) -> pd.DataFrame:
-    """All scores of a run: the CSV files of `scores.write`, one after the other."""
-    return pd.concat([pd.read_csv(path, dtype={"fold": "string"}) for path in paths], ignore_index=True)
+def collect(paths: Sequence[str | Path], skipped: Mapping[str, str | Path] = MappingProxyType({})) -> pd.DataFrame:
+    """All scores of a run: the CSV files of `scores.write`, one after the other.
+
+    Args:
+        skipped: dataset -> its ``skipped.csv``; the column `left_out` counts the clips that it lists.
+    """
+    left_out = {dataset: len(pd.read_csv(path)) for dataset, path in skipped.items()}
+    scores = pd.concat([pd.read_csv(path, dtype={"fold": "string"}) for path in paths], ignore_index=True)
+    return scores.assign(left_out=[left_out.get(dataset, 0) for dataset in scores["dataset"]])
 
 
 def number_of_neighbours(chosen: pd.Series) -> pd.Series:
