@@ -17,6 +17,8 @@ def used(config: dict[str, Any]) -> dict[str, Any]:
     for tuned in (config["finetune"][name] for name in names.get("finetune", [])):
         names["datasets"].append(tuned["dataset"])
         names["backbones"].append(tuned["backbone"])
+    for section in ("transfer", "embeddings"):
+        names["datasets"] += [config[section][name]["dataset"] for name in names.get(section, [])]
     checkpoints = [config["backbones"][name]["checkpoint"] for name in names["backbones"]]
     names["pretrain"] = [text.removeprefix("pretrain:") for text in checkpoints if text.startswith("pretrain:")]
     for name in names["pretrain"]:
