@@ -139,6 +139,18 @@ def test_clips_left_out_are_counted(run: Run, tmp_path: Path) -> None:
     assert "left out" not in " ".join(render.notes(table.collect(run.scores), [], []))
 
 
+def test_settings_that_are_off_are_not_listed(run: Run) -> None:
+    tuned = {
+        "lr": 1e-4,
+        "mixup": 0,
+        "noise": True,
+        "head": {"hidden": None, "activation": "relu"},
+        "augment": {"speed": 0},
+    }
+    long = table.collect(run.scores).assign(settings=json.dumps({"tuned": tuned}))
+    assert render.notes(long, [], []) == ["Settings of tuned: lr 0.0001, noise, head activation relu."]
+
+
 def test_markdown(run: Run) -> None:
     long = table.collect(run.scores)
     compared = table.comparisons(long, run.predictions, "embedding", seed=42)

@@ -45,8 +45,19 @@ def notes(scores: pd.DataFrame, synthetic: Sequence[str], seeded: Sequence[str])
         settings |= json.loads(row)
     for name, values in settings.items():
         if values:
-            text.append(f"Settings of {name}: " + ", ".join(f"{key} {value}" for key, value in values.items()) + ".")
+            text.append(f"Settings of {name}: {_words(values)}.")
     return text
+
+
+def _words(settings: dict[str, Any]) -> str:
+    """Settings as text, without those that are off."""
+    words = []
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            words += [f"{key} {inner}" for inner in [_words(value)] if inner]
+        elif value:
+            words.append(key if value is True else f"{key} {value}")
+    return ", ".join(words)
 
 
 def title(protocol: Any, shots: Any, k: Any) -> str:
