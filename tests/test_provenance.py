@@ -53,7 +53,8 @@ def made(tmp_path: Path) -> Path:
         write_record(
             name, config=CONFIG, rule=f"step{number}", input=[source], output=[target], params={"code": "c" * 16}
         )
-    inputs = ["results/other.csv", "results/scores.csv"]
+    (tmp_path / "results/skipped.csv").write_text("clip_id,reason\n")
+    inputs = ["results/skipped.csv", "results/other.csv", "results/scores.csv"]
     write_record(
         Path("logs/table.log"), config=CONFIG, rule="table", input=inputs, output=["results/table.csv"], params={}
     )

@@ -92,8 +92,8 @@ def _scores(folder: Path, records: dict[str, Any], name: str, score: dict[str, s
     for path in inputs:
         if path.endswith(".csv") and (folder / path).is_file():
             with (folder / path).open(encoding="utf-8", newline="") as file:
-                first = next(csv.DictReader(file))
-            if all(first[key] == score[key] for key in ORIGIN):
+                first = next(csv.DictReader(file), {})
+            if all(first.get(key) == score[key] for key in ORIGIN):
                 return path
     raise _no_record(folder)
 
