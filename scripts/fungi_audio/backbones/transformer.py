@@ -14,6 +14,7 @@ from torch import nn
 
 HEAD_WIDTH = 64
 ALL = slice(None)
+CACHED = 1 << 18  # attention weights that stay in a CPU core's cache
 
 
 class Attention(TimmAttention):
@@ -69,6 +70,11 @@ class Block(TimmBlock):
             attn.qkv, attn.proj = Packed(attn.qkv), Packed(attn.proj)
             mlp.fc1, mlp.act, mlp.fc2 = Packed(mlp.fc1, "gelu"), nn.Identity(), Packed(mlp.fc2)
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """timm's `forward` with the attention below; for training."""
+        x = x + self.attn.proj(self.attn.attend(self.norm1(x)))
+        return x + self.mlp(self.norm2(x))
+
     def forward_(self, x: torch.Tensor) -> torch.Tensor:
         """timm's `forward` in place, without autograd."""
         x += self.attn.proj(self.attn.attend(self.norm1(x)))
@@ -84,5 +90,6 @@ def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> to
     """
     if query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(query, key, value)
-    clips = zip(query * HEAD_WIDTH**-0.5, key.transpose(2, 3), value, strict=True)
-    return torch.stack([(q @ k).softmax(-1) @ v for q, k, v in clips])
+    clips = max(1, CACHED // (query[0, ..., 0].numel() * key.shape[2]))
+    parts = zip(*(x.split(clips) for x in (query * HEAD_WIDTH**-0.5, key.transpose(2, 3), value)), strict=True)
+    return torch.cat([(q @ k).softmax(-1) @ v for q, k, v in parts])
