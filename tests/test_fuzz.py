@@ -9,7 +9,9 @@ from tests.fuzz import READERS, fuzz
 LONG = 100_000
 
 
-@pytest.mark.fault("{reader}", "random and damaged content (fuzzing)", "read, or refused with the project's own error")
+@pytest.mark.fault(
+    "{reader}", "fuzzing, {cases} random and damaged inputs", "read, or refused with the project's own error"
+)
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("cases", [200, pytest.param(LONG // len(READERS) + 1, marks=pytest.mark.slow)])
 def test_fuzz(reader: str, cases: int, record_property: Callable[[str, object], None]) -> None:
