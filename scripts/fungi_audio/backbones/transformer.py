@@ -86,7 +86,7 @@ def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> to
     """Scaled dot-product attention of `[n, heads, tokens, HEAD_WIDTH]`.
 
     torch's fused attention has no bf16 arithmetic on CPUs: there, oneDNN's products with a softmax between
-    them are half as fast again, a clip at a time so that the weights stay in the cache.
+    them are half as fast again, as many clips at a time as keep their weights in the cache.
     """
     if query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(query, key, value)
