@@ -70,7 +70,7 @@ class Block(TimmBlock):
             attn.qkv, attn.proj = Packed(attn.qkv), Packed(attn.proj)
             mlp.fc1, mlp.act, mlp.fc2 = Packed(mlp.fc1, "gelu"), nn.Identity(), Packed(mlp.fc2)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         """timm's `forward` with the attention below; for training."""
         x = x + self.attn.proj(self.attn.attend(self.norm1(x)))
         return x + self.mlp(self.norm2(x))
