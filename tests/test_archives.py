@@ -139,6 +139,15 @@ def test_names_that_are_not_text(tmp_path: Path, target: Path) -> None:
     refused(write_tar(tmp_path / "a.tar", [(os.fsdecode(b"\xff.wav"), b"x")]), target, "not text")
 
 
+@pytest.mark.fault("archive", "a member without a name", "refused; nothing left")
+@pytest.mark.parametrize("name", ["", ".", "\0hidden"])
+def test_members_without_a_name(tmp_path: Path, target: Path, name: str) -> None:
+    refused(write_tar(tmp_path / "a.tar", [("good", b""), (name, b"x")]), target, "has no name")
+    archive = write_zip(tmp_path / "a.zip", [("good", b""), ("X", b"x")])
+    archive.write_bytes(archive.read_bytes().replace(b"X", (name or "\0")[:1].encode()))
+    refused(archive, target, "has no name")
+
+
 @pytest.mark.fault("archive", "a name of 300 bytes", "refused by name; nothing left")
 def test_names_that_are_too_long(tmp_path: Path, target: Path) -> None:
     refused(write_tar(tmp_path / "a.tar", [("n" * 300, b"x")]), target, "more than 255 bytes")

@@ -130,6 +130,8 @@ class Contents:
             self.refuse(name, "points outside the folder")
         if re.search(r"[\\\0\ud800-\udfff]", name):
             self.refuse(name, "has a backslash, a NUL or bytes that are not text in its name")
+        if not path.parts and member.kind != "folder":
+            self.refuse(name, "has no name")
         if any(len(part.encode()) > MAX_NAME for part in path.parts):
             self.refuse(name[:MAX_NAME], f"has a name of more than {MAX_NAME} bytes")
         if member.kind not in ("file", "folder", "link"):
@@ -188,7 +190,7 @@ def _zip_kind(info: zipfile.ZipInfo) -> str:
     mode = info.external_attr >> 16
     if info.flag_bits & 1:
         return "file that needs a password"
-    if info.is_dir():
+    if info.filename.endswith("/"):
         return "folder"
     if stat.S_ISLNK(mode):
         return "link"
