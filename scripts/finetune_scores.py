@@ -24,11 +24,12 @@ with job(snakemake):
     }
     by_test = settings["selection"] == "test"
     epoch = selection.choose(scores, targets, multilabel) if by_test else metadata["epoch"]
-    chosen = {"selection": selection.RULES[settings["selection"]], "epoch": epoch}
+    rule = selection.RULES[settings["selection"]]
+    chosen = {"selection": rule, "epoch": epoch}
     features = f"finetune-{wildcards.tuning}"
     where = {"dataset": wildcards.dataset, "backbone": wildcards.backbone, "features": features}
     where |= {"protocol": "finetune", "fold": wildcards.fold, "seed": 0, "n_train": metadata["n_train"]}
-    where["settings"] = {features: settings}
+    where["settings"] = {features: settings | {"selection": rule}}
     own = wildcards.fold
     clips = table.iloc[test[own]]
     names = metadata["classes"]

@@ -15,7 +15,7 @@ def test_fine_tuning_beats_the_linear_probe(tmp_path: Path) -> None:
     config["datasets"] = {"demo": {"folds": [1, 2]}}
     config["evaluation"] = {"few_shot": {"shots": []}}
     workflow = Workflow(tmp_path, config)
-    workflow.run("results/table.csv")
+    workflow.snakemake("results/table.csv", timeout=1800)
     table = pd.read_csv(workflow.path("results/table.csv")).query("metric == 'accuracy'")
     means = table.groupby("protocol")["value"].mean()
     assert table.query("protocol == 'finetune'")["n_test"].sum() == 80

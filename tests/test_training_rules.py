@@ -19,7 +19,7 @@ CONFIG = {
     "run": {
         "datasets": ["tones"],
         "backbones": ["mine"],
-        "features": ["embedding", "mpc", "mpg"],
+        "features": ["embedding", "mpc"],
         "finetune": ["fair", "published"],
         "transfer": ["elsewhere"],
         "embeddings": ["tokens", "head"],
@@ -44,10 +44,7 @@ CONFIG = {
         }
     },
     "backbones": {"mine": {"family": "ssast", "checkpoint": "pretrain:both", "stride": [16, 16]}},
-    "features": {
-        "mpc": {"objective": "mpc", "masks": 2, "masked": 0.5},
-        "mpg": {"objective": "mpg", "masks": 2, "masked": 0.5},
-    },
+    "features": {"mpc": {"objective": "mpc", "masks": 2, "masked": 0.5}},
     "finetune": {
         "fair": TUNING | {"head": {"hidden": 24}, "layer": "weighted"},
         "published": TUNING | {"selection": "test"},
@@ -71,7 +68,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, random.uniform(-0.1, 0.1, 9_000), 16_000)
     workflow = Workflow(folder, CONFIG)
-    workflow.run()
+    workflow.snakemake(timeout=1800)
     return workflow
 
 
@@ -83,14 +80,14 @@ def test_pretraining(finished: Workflow) -> None:
     curves = pd.read_csv(folder / "curves.csv")
     losses = curves.loc[curves["split"] == "train", "loss"].tolist()
     assert curves["epoch"].iloc[-1] == pytest.approx(6, abs=0.1) and curves["step"].max() > 60  # both datasets
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
     assert not (folder / ".state" / "training.pt").exists()
 
 
 def test_trained_and_frozen_in_one_table(finished: Workflow) -> None:
     table = pd.read_csv(finished.path("results/table.csv"))
-    names = ["embedding", "mpc", "mpg", "embedding+mpc", "finetune-fair", "finetune-published", "transfer-elsewhere"]
-    assert set(names) < set(table["features"])
+    names = ["embedding", "mpc", "embedding+mpc", "finetune-fair", "finetune-published", "transfer-elsewhere"]
+    assert set(names) == set(table["features"])
     tuned = table[table["features"].str.startswith("finetune") & (table["metric"] == "accuracy")]
     assert tuned["value"].between(0, 1).all() and tuned["n_test"].eq(10).all()
     assert tuned.groupby("features")["n_train"].first().to_dict() == {"finetune-fair": 20, "finetune-published": 30}
