@@ -3,34 +3,36 @@
 import pandas as pd
 import torch
 
-from fungi_audio import activations, comparison, extract, features
+from fungi_audio import activations, comparison, extract, features, unfinished
 from fungi_audio.device import claim
 from fungi_audio.projection import load_head, load_signs
 from joblog import job
 
-params, wildcards, files = snakemake.params, snakemake.wildcards, snakemake.input
+params, wildcards, files, output = snakemake.params, snakemake.wildcards, snakemake.input, snakemake.output[0]
 named = dict(files.items())
 
 with job(snakemake), claim(params.device) as device:
     torch.set_num_threads(snakemake.threads)
     table = pd.read_parquet(files.clips)
-    rows = extract.shard_rows(len(table), int(wildcards.shard), params.shards)
-    clips = table.iloc[rows]
-    frames = params.frames
-    backbone = extract.open_backbone(files.checkpoint, frames, params.backbone, device, params.precision)
-    if "activations" in named:
-        batches = activations.read(files.activations, extract.GRADIENT_CLIPS)
-    else:
-        statistics = extract.open_statistics(files.statistics, params.statistics)
-        views = params.settings.get("views", 0)
-        batches = extract.live(backbone, extract.source(files.fbank, statistics, table, rows, params.seed, views))
+    shard = extract.shard_rows(len(table), int(wildcards.shard), params.shards)
+    clips = table.iloc[shard]
+    backbone = extract.open_backbone(files.checkpoint, params.frames, params.backbone, device, params.precision)
     artifacts, signs = {}, None
     if "signs" in named:
         artifacts["head"], signs = load_head(files.head), load_signs(files.signs)
     if "comparison" in named:
         artifacts["comparison"], _ = comparison.load(files.comparison)
     objective = extract.objective_for(params.settings, **artifacts)
-    feature = extract.features(backbone, objective, batches, signs, len(clips))
     metadata = extract.metadata(wildcards, params.settings, files.checkpoint, signs, params.seed)
     metadata |= {"backbone_settings": dict(params.backbone)} | extract.made_on(device, params.precision)
-    features.write(snakemake.output[0], clips, feature, metadata)
+    key = extract.file_key(dict(params), str(device), files=list(files))
+    with unfinished.rows(output, len(signs.bits) if signs else backbone.width, key) as rows:
+        if "activations" in named:
+            batches = activations.read(files.activations, extract.GRADIENT_CLIPS, rows.done)
+        else:
+            statistics = extract.open_statistics(files.statistics, params.statistics)
+            views = params.settings.get("views", 0)
+            source = extract.source(files.fbank, statistics, table, shard, params.seed, views)
+            batches = extract.live(backbone, source, rows.done)
+        parts = extract.features(backbone, objective, batches, signs, len(clips), rows.done)
+        features.write(output, clips, rows.extend(parts), metadata)

@@ -94,7 +94,7 @@ def run(clips: Path, folder: Path, way: Way) -> Result:
             objective = extract.objective_for(settings, **artifacts)
             signs = make_signs(192, 192, 193, SEED) if artifacts else None
             batches = activations.read(path, way.gradient_batch)
-            feature = extract.features(backbone, objective, batches, signs, len(rows))
+            feature = np.concatenate(list(extract.features(backbone, objective, batches, signs, len(rows))))
             parts[name].append(folder / f"{name}-{shard}.parquet")
             metadata = {"dataset": "tones", "backbone": "tiny", "settings": settings}
             features.write(parts[name][-1], table.iloc[rows], feature, metadata)

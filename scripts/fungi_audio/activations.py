@@ -97,11 +97,11 @@ def _header(shapes: dict[str, tuple[int, ...]]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def read(path: str | Path, clips: int) -> Iterator[tuple[int, Activations]]:
-    """The activations of a file, `clips` clips at a time: index of the first clip, tensors
+def read(path: str | Path, clips: int, start: int = 0) -> Iterator[tuple[int, Activations]]:
+    """The activations of a file from clip `start` on, `clips` clips at a time: index of the first clip, tensors
     `[n * views, positions, …]`."""
     with safe_open(path, "pt") as file:
         slices = [file.get_slice(name) for name in Activations._fields]
         total = slices[0].get_shape()[0]
-        for first in range(0, total, clips):
+        for first in range(start, total, clips):
             yield first, Activations(*(part[first : min(first + clips, total)].flatten(0, 1) for part in slices))

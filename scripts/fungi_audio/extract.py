@@ -127,18 +127,19 @@ def features(
     batches: Iterator[tuple[int, Activations]],
     signs: Signs | None,
     clips: int,
-) -> np.ndarray:
-    """Features float32 `[clips, d]` from activations, a batch of clips at a time."""
+    first: int = 0,
+) -> Iterator[np.ndarray]:
+    """Features float32 `[batch, d]` of the clips from `first` on, a batch of activations at a time."""
     device = next(backbone.parameters()).device
     if signs is not None:
         signs = signs.to(device)
-    parts = []
     with progress("gradient", clips) as bar:
+        bar.update(first)
         for _, batch in batches:
             on_device = Activations(*(tensor.to(device) for tensor in batch))
-            parts.append(objective.features(backbone, on_device, signs).cpu().numpy())
-            bar.update(len(parts[-1]))
-    return np.concatenate(parts)
+            feature = objective.features(backbone, on_device, signs).cpu().numpy()
+            bar.update(len(feature))
+            yield feature
 
 
 def objective_for(settings: Mapping[str, Any], **artifacts: Any) -> Objective:
@@ -147,6 +148,6 @@ def objective_for(settings: Mapping[str, Any], **artifacts: Any) -> Objective:
     return build_objective(**options, **artifacts)
 
 
-def live(backbone: Backbone, inputs: Source) -> Iterator[tuple[int, Activations]]:
+def live(backbone: Backbone, inputs: Source, first: int = 0) -> Iterator[tuple[int, Activations]]:
     """Activations encoded on the way, for backbones whose activations are too large to store."""
-    return encode(backbone, inputs, max(1, 64 // inputs.views))
+    return encode(backbone, inputs, max(1, 64 // inputs.views), first)

@@ -1,6 +1,6 @@
 """Gradient features from the backbone's own pretext loss on masked patches; what `mpc` and `mpg` share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -81,20 +81,22 @@ class MaskedPatches:
             return mpc_loss(self.model.cpredlayer(hidden), truth)[0]
         return mpg_loss(self.model.gpredlayer(hidden), truth)
 
-    def features(self, source: Source, clip_ids: Sequence[str], seed: int, signs: Signs) -> np.ndarray:
-        """Projected gradients of the rows of a source, float32 `[len(source.rows), k]`.
+    def features(
+        self, source: Source, clip_ids: Sequence[str], seed: int, signs: Signs, start: int = 0
+    ) -> Iterator[np.ndarray]:
+        """Projected gradients of the rows of a source from row `start` on, float32 `[batch, k]`.
 
         Args:
-            clip_ids: of those rows.
+            clip_ids: of all rows.
         """
         device = next(self.model.parameters()).device
         batch = max(1, LARGEST_BATCH[device.type] // self.count)
-        keys, signs, parts = self.keys(seed, clip_ids), signs.to(device), []
+        keys, signs = self.keys(seed, clip_ids), signs.to(device)
         with progress(self.objective, len(source.rows)) as bar:
-            for first in range(0, len(source.rows), batch):
+            bar.update(start)
+            for first in range(start, len(source.rows), batch):
                 rows = source.rows[first : first + batch]
                 fbank = normalise(torch.from_numpy(source.fbank[rows]).to(device), source.mean, source.std)
                 terms = self.terms(fbank, keys[first * self.count : (first + len(rows)) * self.count])
-                parts.append(project(*terms, signs).cpu().numpy())
                 bar.update(len(rows))
-        return np.concatenate(parts)
+                yield project(*terms, signs).cpu().numpy()
