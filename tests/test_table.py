@@ -139,6 +139,14 @@ def test_clips_left_out_are_counted(run: Run, tmp_path: Path) -> None:
     assert "left out" not in " ".join(render.notes(table.collect(run.scores), [], []))
 
 
+def test_the_usual_k_is_no_larger_than_the_shots() -> None:
+    ks = [1, 5, 20, 50]
+    rows = [{"dataset": "d", "backbone": "b", "protocol": "knn", "shots": s, "k": k} for s in (0, 1, 5, 50) for k in ks]
+    rows += [{"dataset": "d", "backbone": "b", "protocol": "linear", "shots": s, "k": 0} for s in (0, 5)]
+    found = pd.DataFrame(rows)[lambda table: render.usual(table)]
+    assert list(zip(found["shots"], found["k"], strict=True)) == [(0, 20), (1, 1), (5, 5), (50, 20), (0, 0), (5, 0)]
+
+
 def test_settings_that_are_off_are_not_listed(run: Run) -> None:
     tuned = {
         "lr": 1e-4,

@@ -73,7 +73,7 @@ def cells(scores: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `dataset`, `backbone`, `features`, `protocol`, `shots`, `k`, `metric`, `cell`, `usual`: whether
-        this k is the one (closest to 20) that stands for the protocol.
+        this k is the one that stands for the protocol.
     """
     table = summary(scores)
     table = table[table["metric"] == table["dataset"].map(main_metric(scores))].reset_index(drop=True)
@@ -85,8 +85,12 @@ def cells(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def usual(table: pd.DataFrame) -> pd.Series:
-    """Whether a row's k, the closest to 20, stands for its protocol."""
-    distance = (table["k"] - USUAL_K).abs()
+    """Whether a row's k stands for its protocol: the closest to 20, or to the shots where they are fewer.
+
+    With more neighbours than shots, even a draw's best vote is mostly of wrong classes.
+    """
+    shots = table["shots"].where(table["shots"] > 0, USUAL_K)
+    distance = (table["k"] - shots.clip(upper=USUAL_K)).abs()
     closest = distance.groupby([table[key] for key in ["dataset", "backbone", "protocol", "shots"]]).transform("min")
     return distance == closest
 
