@@ -9,7 +9,8 @@ import yaml
 from tests.workflow import ROOT, Workflow
 
 
-@pytest.mark.xdist_group("demo fine-tuning")
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_fine_tuning_beats_the_linear_probe(tmp_path: Path) -> None:
     config = yaml.safe_load((ROOT / "configs" / "demo-finetune.yaml").read_text(encoding="utf-8"))
     config["datasets"] = {"demo": {"folds": [1, 2]}}
