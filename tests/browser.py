@@ -49,9 +49,9 @@ def open_page(chrome: webdriver.Chrome, path: Path, width: int = 1280, scheme: s
 
 def screenshot(chrome: webdriver.Chrome, report: Path, png: Path) -> None:
     """Write the top of a report, down to its first figure, in 128 colours."""
-    open_page(chrome, report, width=1200)
+    open_page(chrome, report, width=1280)
     height = chrome.execute_script("return document.querySelector('figure').getBoundingClientRect().bottom")
-    clip = {"x": 0, "y": 0, "width": 1200, "height": height + 20, "scale": 1}
+    clip = {"x": 0, "y": 0, "width": 1280, "height": height + 20, "scale": 1}
     shot = chrome.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
     png.write_bytes(base64.b64decode(shot["data"]))
     with Image.open(png) as image:
