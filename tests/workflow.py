@@ -11,6 +11,7 @@ from typing import IO
 import yaml
 
 ROOT = Path(__file__).parent.parent
+CORES = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"  # more threads than cores wait for each other
 
 
 class Workflow:
@@ -26,7 +27,7 @@ class Workflow:
         configfile.write_text(yaml.safe_dump(self.config, allow_unicode=True), encoding="utf-8")
         where = ["--snakefile", self.project / "Snakefile", "--directory", self.folder, "--configfile", configfile]
         return subprocess.Popen(
-            [sys.executable, "-m", "snakemake", *map(str, where), "--cores", "2", *arguments],
+            [sys.executable, "-m", "snakemake", *map(str, where), "--cores", CORES, *arguments],
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
