@@ -126,5 +126,5 @@ def test_picture_of_the_report(chrome: Chrome, small_report: Path, tmp_path: Pat
     """The top of the page, as the README shows it: ``python -m tests.browser results/report.html report.png``."""
     browser.screenshot(chrome, small_report, tmp_path / "report.png")
     with Image.open(tmp_path / "report.png") as image:
-        assert image.width == 1200 and len(image.getcolors(256) or []) > 20
+        assert image.width == 1280 and len(image.getcolors(256) or []) > 20
     assert (tmp_path / "report.png").stat().st_size < 200_000
