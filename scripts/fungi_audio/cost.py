@@ -10,7 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-MEL = 128  #: mel bins of every front end
+from .patches import MEL, PATCHES, STRIDES, patch_grid
+
 FRAME_SECONDS = 0.01  #: hop of the front end
 FBANK_SECONDS = 0.0008  #: reading a second of 16 kHz audio and taking its fbank, one core
 RESAMPLE_SECONDS = 0.03  #: starting SoX and converting one short clip, one core
@@ -40,8 +41,8 @@ class Trunk:
 
     width: int = 768
     depth: int = DEPTH
-    patch: tuple[int, int] = (16, 16)
-    stride: tuple[int, int] = (10, 10)
+    patch: tuple[int, int] = PATCHES["patch"]
+    stride: tuple[int, int] = STRIDES[PATCHES["patch"]]
 
 
 def trunk(backbone: dict[str, Any]) -> Trunk:
@@ -52,16 +53,15 @@ def trunk(backbone: dict[str, Any]) -> Trunk:
     """
     checkpoint = str(backbone["checkpoint"]).lower()
     width = next((width for size, width in WIDTHS.items() if size in checkpoint), WIDTHS["base"])
-    patch, stride = ((MEL, 2), (MEL, 1)) if "frame" in checkpoint else ((16, 16), (10, 10))
-    mel, time = backbone.get("stride") or stride
+    patch = PATCHES["frame" if "frame" in checkpoint else "patch"]
+    mel, time = backbone.get("stride") or STRIDES[patch]
     return Trunk(width=width, patch=patch, stride=(mel, time))
 
 
 def tokens(frames: int, trunk: Trunk) -> int:
-    """Patch tokens of a `[MEL, frames]` spectrogram and the two special ones."""
-    rows = (MEL - trunk.patch[0]) // trunk.stride[0] + 1
-    columns = max(frames - trunk.patch[1], 0) // trunk.stride[1] + 1
-    return rows * columns + 2
+    """Patch tokens of a `[MEL, frames]` spectrogram, one patch at least, and the two special ones."""
+    grid = patch_grid(max(frames, trunk.patch[1]), trunk.patch, trunk.stride)
+    return grid.mel * grid.time + 2
 
 
 def forward_flops(width: int, depth: int, tokens: int) -> int:
