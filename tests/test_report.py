@@ -69,6 +69,15 @@ def test_run_without_gradients_has_nothing_to_compare(pairs: list[results.Pair])
     assert "no embedding and gradients to compare" in answer.overall([alone], demonstration=False)
 
 
+def test_chance_level(pairs: list[results.Pair], tmp_path: Path) -> None:
+    assert next(pair for pair in pairs if pair.dataset == "many").chance == 1 / 50
+    clips = pd.DataFrame({"clip_id": list("abcd") * 2, "true": ["x", "x", "x;y", "y"] * 2})
+    clips.to_parquet(tmp_path / "fold.parquet")
+    paths = [str(tmp_path / "fold.parquet")]
+    assert results.chance(paths, "accuracy") == 2 / 4
+    assert results.chance(paths, "mAP") == (3 / 4 + 2 / 4) / 2
+
+
 def test_confusion_and_class_scores_agree_with_the_table(pairs: list[results.Pair]) -> None:
     pair = next(pair for pair in pairs if pair.dataset == "many")
     k = {"knn": 10, "knn-cosine": 10, "linear": 0}

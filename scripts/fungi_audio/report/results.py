@@ -20,6 +20,7 @@ class Pair(NamedTuple):
     Attributes:
         dataset, backbone: names.
         metric: `accuracy`, or `mAP` where clips have several labels.
+        chance: the metric of the best constant answer (`chance`).
         baseline: name of the embedding feature, if the run has one.
         combinations: of features, in the order of the run; then fine-tuned models.
         protocols: name -> in words, with all training clips and the usual k.
@@ -35,6 +36,7 @@ class Pair(NamedTuple):
     dataset: str
     backbone: str
     metric: str
+    chance: float
     baseline: str | None
     combinations: list[str]
     protocols: dict[str, str]
@@ -83,18 +85,21 @@ def read(
     for which, here in means.groupby(["dataset", "backbone"], sort=False):
         own, origin, edges = (_of(frame, *which) for frame in (scores, origins, edge))
         main = here[here["usual"] & (here["shots"] == 0)].drop_duplicates("protocol")
+        files = {str(name): list(paths) for name, paths in origin.groupby("features", sort=False)["path"]}
+        metric = here["metric"].iloc[0]
         pairs.append(
             Pair(
                 dataset=which[0],
                 backbone=which[1],
-                metric=here["metric"].iloc[0],
+                metric=metric,
+                chance=chance(next(iter(files.values())), metric),
                 baseline=baseline,
                 combinations=here["features"].drop_duplicates().tolist(),
                 protocols={name: title(name, 0, k) for name, k in zip(main["protocol"], main["k"], strict=True)},
                 scores=here.drop(columns=["dataset", "backbone", "metric"]),
                 costs=own[["features", *COST]].drop_duplicates("features").set_index("features"),
                 at_edge=edges["features"].drop_duplicates().tolist(),
-                predictions={str(name): list(files) for name, files in origin.groupby("features", sort=False)["path"]},
+                predictions=files,
                 maps=pd.read_parquet(maps[which]) if which in maps else NO_MAP,
             )
         )
@@ -103,6 +108,21 @@ def read(
 
 def _of(frame: pd.DataFrame, dataset: str, backbone: str) -> pd.DataFrame:
     return frame[(frame["dataset"] == dataset) & (frame["backbone"] == backbone)]
+
+
+def chance(paths: Sequence[str], metric: str) -> float:
+    """What an answer that does not depend on the sound reaches, mean over folds.
+
+    Args:
+        paths: predictions of one combination, a fold each.
+        metric: for `accuracy` the share of the most frequent class, for `mAP` the mean share of the classes.
+    """
+    shares = []
+    for path in paths:
+        true = pd.read_parquet(path, columns=["clip_id", "true"]).drop_duplicates("clip_id")["true"].astype("string")
+        of_labels = true.str.get_dummies(sep=";").mean().mean()
+        shares.append(true.value_counts(normalize=True).max() if metric == "accuracy" else of_labels)
+    return float(np.mean(shares))
 
 
 class Classes(NamedTuple):
