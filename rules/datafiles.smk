@@ -20,7 +20,7 @@ rule place:
         "../envs/data.yaml"
     threads: 4
     resources:
-        **cpu_job(lambda wildcards: 60 + cost.clips(dataset(wildcards)) / 100),
+        **step("place", cores=4),
     params:
         data_root=config["data_root"],
         code=code_digest("datafiles"),

@@ -69,7 +69,7 @@ rule unpack:
         "../envs/data.yaml"
     threads: 1
     resources:
-        **cpu_job(lambda wildcards: 60 + cost.clips(dataset(wildcards)) / 100),
+        **step("unpack", cores=1),
     params:
         max_gigabytes=lambda wildcards: dataset(wildcards)["max_gigabytes"],
         code=code_digest("archives"),
@@ -92,7 +92,7 @@ rule synthesise:
         "../envs/data.yaml"
     threads: 8
     resources:
-        **cpu_job(lambda wildcards: 60 + cost.clips(dataset(wildcards)) / 50),
+        **step("synthesise", cores=8),
     params:
         clips=lambda wildcards: cost.clips(dataset(wildcards)),
         seed=config["seed"],

@@ -1,10 +1,8 @@
 # What extraction's rules ask: their inputs and what the cost model predicts for them.
 
 
-def fbank_cost(wildcards):
-    return cost.fbank_seconds(
-        cost.clips(dataset(wildcards)), int(wildcards.frames), cores=4
-    )
+def frames_of_all_clips(wildcards):
+    return cost.clips(dataset(wildcards)), int(wildcards.frames)
 
 
 def backbone_settings(wildcards):

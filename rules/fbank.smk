@@ -18,7 +18,10 @@ rule fbank:
         "../envs/torch.yaml"
     threads: 8
     resources:
-        **cpu_job(fbank_cost, lambda wildcards: cost.fbank_mb(int(wildcards.frames), 8)),
+        **cpu_job(
+            lambda wildcards: cost.fbank_seconds(*frames_of_all_clips(wildcards), 8),
+            lambda wildcards: cost.fbank_mb(*frames_of_all_clips(wildcards), 8),
+        ),
     params:
         code=code_digest("fbank_cache"),
     script:

@@ -19,7 +19,7 @@ rule index:
         "../envs/data.yaml"
     threads: 8
     resources:
-        **cpu_job(lambda wildcards: 60 + cost.clips(dataset(wildcards)) / 300),
+        **step("index", cores=8),
     params:
         layout=lambda wildcards: dataset(wildcards)["layout"],
         options=lambda wildcards: {
@@ -50,10 +50,7 @@ rule resample:
         "../envs/data.yaml"
     threads: 8
     resources:
-        **cpu_job(
-            lambda wildcards: 60 + cost.clips(dataset(wildcards)) / 50,
-            cost.resample_mb(8),
-        ),
+        **step("resample", cores=8),
     params:
         link=lambda wildcards: source(wildcards).kind != "folder",
         code=code_digest("resample"),

@@ -40,6 +40,16 @@ def gpu_job(seconds, mb, gpus=1):
     }
 
 
+def step(name, cores):
+    """A CPU job that handles every file of a dataset once (`cost.STEP_SECONDS`)."""
+    return cpu_job(
+        lambda wildcards: cost.step_seconds(
+            name, cost.clips(dataset(wildcards)), cores
+        ),
+        lambda wildcards: cost.step_mb(cost.clips(dataset(wildcards)), cores),
+    )
+
+
 def prepared(wildcards):
     """Datasets of up to 10,000 clips go from archive to log-mels in one Slurm job."""
     return "audio" if cost.clips(dataset(wildcards)) <= 10_000 else None

@@ -84,6 +84,13 @@ def test_device_and_attempts() -> None:
     assert [cost.minutes(3600, attempt) for attempt in (1, 2, 3)] == [182, 364, 546]
 
 
+def test_steps_over_files_grow_with_the_dataset() -> None:
+    assert cost.step_seconds("resample", 2000, cores=8) == 2000 * 0.02 / 8
+    small, audioset = (cost.step_mb(clips, cores=8) for clips in (2000, AUDIOSET["clips"]))
+    assert small < 1.5 * cost.PYTHON_MB and 6000 < audioset < 8000
+    assert cost.fbank_mb(AUDIOSET["clips"], 1024, 8) > audioset
+
+
 def test_each_size_of_a_rule_is_asked_for_at_its_largest() -> None:
     jobs = [Request("encode", "gpu", gpus=1, mem_mb=mb, minutes=60 - mb) for mb in (10, 20)]
     assert largest([*jobs, Request("table")]) == [

@@ -14,7 +14,13 @@ from .patches import MEL, PATCHES, STRIDES, patch_grid
 
 FRAME_SECONDS = 0.01  #: hop of the front end
 FBANK_SECONDS = 0.0008  #: reading a second of 16 kHz audio and taking its fbank, one core
-RESAMPLE_SECONDS = 0.03  #: starting SoX and converting one short clip, one core
+STEP_SECONDS = {  #: a clip of some seconds, one core; on a local disk a half (resample) to a tenth (place) of it
+    "unpack": 0.002,
+    "synthesise": 0.02,
+    "index": 0.005,
+    "resample": 0.02,
+    "place": 0.01,
+}
 UNKNOWN_CLIPS = 50_000  #: assumed for run times when the dataset's definition has no `clips:`
 
 SHARD_SECONDS = 20 * 60  #: what one encode job of the base model should take
@@ -26,6 +32,8 @@ JOB_SECONDS = 120  #: starting Python and torch, loading a checkpoint
 LOWEST_MINUTES = 5
 
 PYTHON_MB = 1_000  #: snakemake, Python, numpy, pyarrow
+CLIP_BYTES = 2_500  #: names, paths and findings of a clip, in a job that looks at all of them
+SOX_MB = 50
 TORCH_MB = 3_500  #: torch and its libraries, with a CUDA context
 BATCH_CLIPS = 64  #: clips whose log-mels a core holds at once
 BATCH_TOKENS = 3_000  #: tokens of one batch of the trunk on the CPU (`encode.LARGEST_BATCH`)
@@ -100,9 +108,9 @@ def fbank_seconds(clips: int, frames: int, cores: int) -> float:
     return clips * frames * FRAME_SECONDS * FBANK_SECONDS / cores
 
 
-def resample_seconds(clips: int, cores: int) -> float:
-    """Time to convert clips with SoX, one process a clip."""
-    return clips * RESAMPLE_SECONDS / cores
+def step_seconds(step: str, clips: int, cores: int) -> float:
+    """Time of one of the `STEP_SECONDS`: what happens to the files of a dataset before their log-mels."""
+    return clips * STEP_SECONDS[step] / cores
 
 
 def training_seconds(samples: float, frames: int, trunk: Trunk, rate: float) -> float:
@@ -132,14 +140,14 @@ def gradient_mb(clips: float, views: int, trunk: Trunk) -> int:
     return PYTHON_MB + TORCH_MB + math.ceil((arrays + 2 * activation_bytes(GRADIENT_CLIPS, views, trunk)) / 1e6)
 
 
-def fbank_mb(frames: int, cores: int) -> int:
+def fbank_mb(clips: int, frames: int, cores: int) -> int:
     """Memory of the log-mel cache's job: each core holds one batch, the file is memory-mapped."""
-    return PYTHON_MB + cores * (400 + math.ceil(4 * BATCH_CLIPS * frames * MEL / 1e6))
+    return step_mb(clips, 0) + cores * (400 + math.ceil(4 * BATCH_CLIPS * frames * MEL / 1e6))
 
 
-def resample_mb(cores: int) -> int:
-    """Memory of a resampling job: one SoX a core."""
-    return PYTHON_MB + 50 * cores
+def step_mb(clips: int, cores: int) -> int:
+    """Memory of a step: the dataset's table with its paths, one SoX a core."""
+    return PYTHON_MB + SOX_MB * cores + math.ceil(clips * CLIP_BYTES / 1e6)
 
 
 def shards(dataset: dict[str, Any], views: int) -> int:
