@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from fungi_audio.device import claim_several
 from fungi_audio.locks import only_writer
 from fungi_audio.provenance import versions
 from fungi_audio.training import pretrain, publish
@@ -16,19 +17,20 @@ from joblog import job
 params, output = snakemake.params, snakemake.output
 folder = Path(output.pth).parent / ".state"
 state = folder / "training.pt"
+gpus = snakemake.resources.get("gpu", 1)
 
-with job(snakemake), only_writer(folder / "lock"):
+with job(snakemake), only_writer(folder / "lock"), claim_several(params.device, gpus) as devices:
     definition = dict(params.settings)
     configured = definition.pop("mean"), definition.pop("std")
     settings = pretrain.Pretraining(**definition, seed=params.seed)
     tables = [pd.read_parquet(path, columns=["split"]) for path in snakemake.input.clips]
     rows = [np.flatnonzero(table["split"].fillna("") != "test") for table in tables]
     statistics = pooled_statistics(snakemake.input.statistics, [len(part) for part in rows], configured)
-    gpus = min(torch.cuda.device_count(), snakemake.resources.get("gpu", 1)) if params.device != "cpu" else 0
     torch.set_num_threads(snakemake.threads)
-    arguments = (settings, list(snakemake.input.fbank), rows, statistics, state, params.device, params.precision)
-    workers = min(4, snakemake.threads - 1) if gpus else 0
-    weights, curves = launch(max(gpus, 1), "nccl" if gpus else "gloo", pretrain.pretrain, *arguments, workers)
+    arguments = (settings, list(snakemake.input.fbank), rows, statistics, state, devices, params.precision)
+    cuda = devices[0].type == "cuda"
+    workers = min(4, snakemake.threads - 1) if cuda else 0
+    weights, curves = launch(len(devices), "nccl" if cuda else "gloo", pretrain.pretrain, *arguments, workers)
     metadata = {"pretraining": snakemake.wildcards.pretraining, "settings": definition, "seed": params.seed}
     metadata |= {"mean": statistics[0], "std": statistics[1], "versions": versions()}
     publish.write_pth(Path(output.pth), weights)

@@ -22,6 +22,7 @@ from fungi_audio.training.definitions import check_pretraining
 from fungi_audio.training.distributed import World, launch
 from fungi_audio.training.pretrain import Pretraining, pretrain
 
+CPU = torch.device("cpu")
 SETTINGS = Pretraining(
     datasets=["noise"],
     size="tiny",
@@ -57,7 +58,7 @@ ROWS = [np.array([0, 1, 2, 4, 5, 6]), np.arange(3)]
 
 
 def run(settings: Pretraining, caches: list[Path], state: Path, processes: int = 1, precision: str = "fp32") -> Any:
-    return launch(processes, "gloo", pretrain, settings, caches, ROWS, STATISTICS, state, "cpu", precision)
+    return launch(processes, "gloo", pretrain, settings, caches, ROWS, STATISTICS, state, [CPU] * processes, precision)
 
 
 def test_learns_8_clips_by_heart(tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_learns_8_clips_by_heart(tmp_path: Path) -> None:
         checkpoint_every=99,
         log_every=10,
     )
-    _, curves = pretrain(World(), settings, [cache], [np.arange(9)], STATISTICS, tmp_path / "state.pt", "cpu", "fp32")
+    _, curves = pretrain(World(), settings, [cache], [np.arange(9)], STATISTICS, tmp_path / "state.pt", [CPU], "fp32")
     training = [point for point in curves if point["split"] == "train"]
     assert training[0]["loss"] > 1 and training[-1]["loss"] < 0.1
     assert training[-1]["accuracy"] > 0.95

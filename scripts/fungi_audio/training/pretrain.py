@@ -20,7 +20,6 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LinearLR, ReduceLROnPlateau
 
 from ..backbones.ssast import WIDTHS
-from ..device import claim
 from ..encode import resolve_precision
 from ..errors import NumericalError
 from ..patches import PATCHES
@@ -73,7 +72,7 @@ def pretrain(
     rows: Sequence[np.ndarray],
     statistics: tuple[float, float],
     state: Path,
-    device: str = "auto",
+    devices: Sequence[torch.device],
     precision: str = "auto",
     workers: int = 0,
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
@@ -85,7 +84,8 @@ def pretrain(
         caches, rows: log-mel caches of `target_length` frames, and the rows of each to train on.
         statistics: mean and standard deviation of the normalisation.
         state: file of the training state; kept until the caller deletes it.
-        device, precision: as in the configuration.
+        devices: one a process of the world.
+        precision: as in the configuration.
         workers: processes that read ahead.
 
     Returns:
@@ -97,9 +97,11 @@ def pretrain(
         NumericalError: the loss is NaN or infinite; `state` keeps the last good step.
     """
     check_pretraining(asdict(settings))
-    with claim(device) as place:
-        run = _Run(world, settings, Clips(caches, rows), statistics, place, resolve_precision(precision, place))
-        run.train(state, workers)
+    device = devices[world.rank]
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    run = _Run(world, settings, Clips(caches, rows), statistics, device, resolve_precision(precision, device))
+    run.train(state, workers)
     return run.best["model"], run.curves
 
 
