@@ -48,3 +48,14 @@ def test_mcnemar_is_the_binomial_tail() -> None:
 
 def test_mcnemar_needs_single_decisions() -> None:
     assert np.isnan(mcnemar([np.array([1, 0.5, 0])]))
+
+
+def test_a_bound_of_zero_is_zero() -> None:
+    """The verdict asks on which side of 0 a bound lies: rounding errors must not answer."""
+    rng = np.random.default_rng(0)
+    bounds = []
+    for seed in range(100):
+        folds = [rng.choice([-1.0, 0, 1], size=30, p=[0.08, 0.74, 0.18]) for _ in range(3)]
+        bounds += bootstrap(folds, seed, resamples=2000)[1:]
+    assert bounds.count(0) > 1
+    assert not any(0 < abs(bound) < 1e-9 for bound in bounds)

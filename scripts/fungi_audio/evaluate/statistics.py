@@ -7,6 +7,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 RESAMPLES = 10_000
+DECIMALS = 12  # of a resampled mean: where it is 0, rounding errors must not give it a sign
 
 
 class Difference(NamedTuple):
@@ -38,7 +39,8 @@ def bootstrap(folds: Sequence[np.ndarray], seed: int, resamples: int = RESAMPLES
         values, counts = np.unique(difference, return_counts=True)
         n = len(difference)
         means += rng.multinomial(n, counts / n, size=resamples) @ values / n
-    low, high = np.percentile(means / len(folds), [2.5, 97.5])
+    means = np.round(means / len(folds), DECIMALS)
+    low, high = np.percentile(means, [2.5, 97.5])
     return Difference(float(np.mean([np.mean(d) for d in folds])), float(low), float(high))
 
 
