@@ -53,18 +53,34 @@ def evaluated():
     return list(dict.fromkeys([*run["datasets"], *tuned]))
 
 
+STAGES = {
+    "activations": "encode",
+    "comparison": "comparison",
+    "head": "head",
+    "signs": "projection",
+}
+
+
 def extraction(name, backbone, feature):
-    """Benchmark files of the jobs that extract a feature, for all folds, and its parts for one fold."""
-    views = view_set(config["features"][feature])
-    shards = range(shard_count(name, views))
-    own = dict.fromkeys(feature_fold(feature, fold) for fold in folds(name))
-    files = [
-        f"gradient/{name}/{backbone}/{feature}/{fold}/{shard}"
-        for fold in own
-        for shard in shards
-    ]
-    if stored(config["backbones"][backbone]):
-        files += [f"encode/{name}/{backbone}/{views}/{shard}" for shard in shards]
+    """Benchmark files of the jobs from log-mels to a feature, for all folds, and its parts for one fold."""
+    shards = range(shard_count(name, view_set(config["features"][feature])))
+    files = {}
+    for fold, shard in product(folds(name), shards):
+        job = SimpleNamespace(
+            dataset=name,
+            backbone=backbone,
+            feature=feature,
+            fold=feature_fold(feature, fold),
+            shard=shard,
+        )
+        files[f"gradient/{name}/{backbone}/{feature}/{job.fold}/{shard}"] = None
+        inputs = gradient_inputs(job)
+        if feature in MASKED:
+            inputs = {"signs": inputs["signs"]}
+        for key, path in inputs.items():
+            if key in STAGES:
+                made = Path(path).with_suffix("").parts[2:]
+                files["/".join([STAGES[key], *made])] = None
     return {
         "benchmarks": [f"results/benchmarks/{file}.tsv" for file in files],
         "parts": feature_parts(name, backbone, feature, folds(name)[0]),

@@ -63,6 +63,18 @@ def test_table(finished):
     assert "embedding+kl+simclr" in finished.path("results/table.md").read_text()
 
 
+def test_cost_counts_every_job_from_log_mels_to_features(finished):
+    """The columns of a feature in the table are sums over Snakemake's own benchmark files."""
+    table = pd.read_csv(finished.path("results/table.csv"))
+    found = table[table["features"] == "simclr"].iloc[0]["seconds_per_clip"]
+    jobs = ["gradient/tones/tiny/simclr", "encode/tones/tiny/views2", "comparison/tones/tiny/4", "head/tiny"]
+    folder = finished.path("results/benchmarks")
+    files = [path for job in jobs for path in (folder / job).rglob("*.tsv") if path.stem != "kl"]
+    files.append(folder / "projection" / "tiny.tsv")
+    assert len(files) == 4 + 2 + 2 + 1 + 1
+    assert found * 40 == pytest.approx(sum(pd.read_csv(path, sep="\t")["s"].sum() for path in files), rel=1e-4)
+
+
 def test_datafiles(finished):
     files = sorted(path.name for path in finished.path("results/tones/datafiles").iterdir())
     assert files == ["1_eval.json", "1_train.json", "2_eval.json", "2_train.json"]

@@ -14,7 +14,7 @@ class Jobs(NamedTuple):
     """The extraction of one feature.
 
     Attributes:
-        benchmarks: files of the `benchmark:` directive of every job that the feature needs (all folds).
+        benchmarks: files of the `benchmark:` directive of every job from the log-mels to the feature (all folds).
         parts: its Parquet files for one fold.
     """
 
@@ -25,7 +25,7 @@ class Jobs(NamedTuple):
 def cost_table(features: Mapping[tuple[str, str, str], Jobs], combinations: Sequence[str]) -> pd.DataFrame:
     """Extraction cost of every combination of features, where benchmark files are there.
 
-    Jobs that several features of a combination share (the encoding of the clean clips) count once.
+    Jobs that several features of a combination share (encoding, projection) count once.
 
     Args:
         features: (dataset, backbone, feature) -> its jobs.
