@@ -14,7 +14,17 @@ def test_failure_says_which_job_why_and_where(tmp_path: Path) -> None:
     theirs.write_text("2026-11-20 10:00:00,1 ERROR encode failed\nTraceback (most recent call last):\nMemoryError: x\n")
     said = summary.failure({"index demo": [str(ours)], "encode 1": [str(theirs)], "map": ["absent.log"]}, ["main.log"])
     assert "3 jobs failed" in said and "index demo: dog.wav is empty; remove it" in said
-    assert "encode 1: MemoryError: x" in said and str(theirs) in said and "left no log" in said
+    assert "encode 1: MemoryError: x" in said and str(theirs) in said and "left no word" in said
+
+
+def test_a_job_that_was_killed_did_not_tell_why(tmp_path: Path) -> None:
+    log = tmp_path / "encode.log"
+    log.write_text("2026-11-20 10:00:00,1 INFO encode: 640 of 2000 clips\n\n")
+    assert summary.reason([str(log)]) == (
+        "stopped before its end (memory, run time or cancelled?); last line: 2026-11-20 10:00:00,1 INFO encode: 640 of 2000 clips"
+    )
+    log.write_text("")
+    assert "left no word" in summary.reason([str(log)])
 
 
 def test_duration() -> None:

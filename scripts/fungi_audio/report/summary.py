@@ -58,7 +58,7 @@ def failure(failed: Mapping[str, Sequence[str]], logs: Sequence[str]) -> str:
 
 
 def reason(logs: Sequence[str]) -> str:
-    """Why a job failed, in one line: its last error, else the last line of its log."""
+    """Why a job failed, in one line: its last error, or where a job that was killed had got to."""
     for path in logs:
         if not Path(path).is_file():
             continue
@@ -67,6 +67,8 @@ def reason(logs: Sequence[str]) -> str:
         errors = [line.partition(" ERROR ")[2].partition(": ")[2] for line in told if " ERROR " in line]
         if errors and errors[-1]:
             return errors[-1]
-        if told:
+        if any(" ERROR " in line or line.startswith("Traceback") for line in told):
             return told[-1].strip()
-    return "it left no log; it was killed or never started (memory, run time, cluster)"
+        if told:
+            return f"stopped before its end (memory, run time or cancelled?); last line: {told[-1].strip()}"
+    return "it left no word in a log; it was killed or never started (memory, run time, cluster)"
