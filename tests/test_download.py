@@ -28,11 +28,23 @@ class Server(ThreadingHTTPServer):
         self.content, self.etag = CONTENT, '"v1"'
         self.cut_after: list[int | None] = []  # bytes sent of the next answers
         self.statuses: list[int] = []  # of the next answers
-        self.ranges, self.headers, self.location = True, {}, ""
+        self.ranges, self.headers, self.location, self.scheme = True, {}, "", "http"
+        self.raw = b""  # the next answer, byte for byte
         self.requests: list[dict[str, str]] = []
 
-    def url(self, path: str = "/data.zip", scheme: str = "http") -> str:
-        return f"{scheme}://localhost:{self.server_port}{path}"
+    def url(self, path: str = "/data.zip") -> str:
+        return f"{self.scheme}://localhost:{self.server_port}{path}"
+
+    def encrypt(self, folder: Path) -> Path:
+        """Serve https from now on, with a certificate of nobody; the certificate."""
+        files = ["-keyout", "key.pem", "-out", "cert.pem"]
+        name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files, *name]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+        self.socket, self.scheme = context.wrap_socket(self.socket, server_side=True), "https"
+        return folder / "cert.pem"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -42,6 +54,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server = self.server
         server.requests.append({"path": self.path, **self.headers})
+        if server.raw:
+            self.close_connection = True
+            self.wfile.write(server.raw)
+            return None
         if server.statuses:
             return self._empty(server.statuses.pop(0))
         if server.location:
@@ -185,6 +201,26 @@ def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
     assert fetch(server.url(), tmp_path / "data.zip", allow_http=True) == DIGEST
 
 
+@pytest.mark.fault("download", "a busy server that asks for a pause of a day", "asked again after seconds")
+def test_a_server_does_not_say_how_long_to_wait(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(download.time, "sleep", pauses.append)
+    monkeypatch.setattr(download, "BACKOFF", 2.0)
+    server.raw = b"HTTP/1.1 503 Busy\r\nRetry-After: 86400\r\nContent-Length: 0\r\n\r\n"
+    with pytest.raises(StorageError, match=r"the server is busy or failing \(503 Service Unavailable\)"):
+        fetch(server.url(), tmp_path / "data.zip", allow_http=True)
+    assert pauses == [2, 4, 8, 16]
+    assert "busy or failing (503 Service Unavailable); next attempt in 16 s" in caplog.text
+
+
+@pytest.mark.fault("download", "a server that does not encrypt", "asked again, then one message")
+def test_a_server_that_does_not_speak_tls(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="no encrypted connection"):
+        fetch(server.url().replace("http:", "https:"), tmp_path / "data.zip")
+
+
 @pytest.mark.fault("download", "the server says 404", "one message; nothing left")
 def test_a_server_that_says_no(server: Server, tmp_path: Path) -> None:
     server.statuses = [404]
@@ -219,45 +255,44 @@ def test_redirects_to_other_schemes_are_refused(server: Server, tmp_path: Path, 
 
 @pytest.mark.fault("download", "a redirect from https to http, a certificate that is not trusted", "refused")
 def test_https_does_not_lead_to_http(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    key = [
-        "-keyout",
-        "key.pem",
-        "-out",
-        "cert.pem",
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=DNS:localhost",
-    ]
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *key], cwd=tmp_path, check=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
-    server.socket = context.wrap_socket(server.socket, server_side=True)
+    certificate = server.encrypt(tmp_path)
     with pytest.raises(StorageError, match="certificate is not trusted"):
-        fetch(server.url(scheme="https"), tmp_path / "data.zip")
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "cert.pem"))
-    assert fetch(server.url(scheme="https"), tmp_path / "data.zip") == DIGEST
+        fetch(server.url(), tmp_path / "data.zip")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    assert fetch(server.url(), tmp_path / "data.zip") == DIGEST
     server.location = "http://localhost/data.zip"
     with pytest.raises(StorageError, match="redirects"):
-        fetch(server.url(scheme="https"), tmp_path / "other.zip")
+        fetch(server.url(), tmp_path / "other.zip")
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        lambda server: setattr(server, "statuses", [403]),
-        lambda server: setattr(server, "statuses", [503] * 10),
-        lambda server: setattr(server, "cut_after", [0] * 10),
-        lambda server: setattr(server, "location", "ftp://user:SECRET@localhost/?token=SECRET"),
-        lambda server: server.server_close(),
-    ],
-)
-@pytest.mark.fault("secrets", "a token in a URL, every fault of a download", "not in messages, logs or files")
-def test_messages_hold_no_secrets(
-    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: Callable[[Server], None]
-) -> None:
+FAULTS: dict[str, Callable[[Server, Path], object]] = {
+    "403": lambda server, folder: setattr(server, "statuses", [403]),
+    "403 and the token": lambda server, folder: setattr(
+        server, "raw", b"HTTP/1.1 403 /data.zip?token=SECRET\r\nContent-Length: 0\r\n\r\n"
+    ),
+    "a busy server": lambda server, folder: setattr(server, "statuses", [503] * 10),
+    "a broken connection": lambda server, folder: setattr(server, "cut_after", [0] * 10),
+    "nobody there": lambda server, folder: server.server_close(),
+    "a malformed header": lambda server, folder: setattr(server, "raw", b"HTTP/1.1 404 No\r\nbad line\r\nA: b\r\n\r\n"),
+    "no HTTP at all": lambda server, folder: setattr(server, "raw", b"garbage\r\n\r\n"),
+    "a bad chunk": lambda server, folder: setattr(
+        server, "raw", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nxx"
+    ),
+    "a certificate of nobody": lambda server, folder: server.encrypt(folder),
+    "a server without TLS": lambda server, folder: setattr(server, "scheme", "https"),
+    "a redirect to ftp": lambda server, folder: setattr(
+        server, "location", "ftp://user:SECRET@localhost/?token=SECRET"
+    ),
+    "a redirect to no address": lambda server, folder: setattr(server, "location", "https://[x?token=SECRET"),
+    "a redirect in a circle": lambda server, folder: setattr(server, "location", "/data.zip?token=SECRET"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.fault("secrets", "a token in a URL and {fault}", "not in messages, logs or files")
+def test_messages_hold_no_secrets(server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: str) -> None:
     caplog.set_level("INFO")
-    fault(server)
+    FAULTS[fault](server, tmp_path)
     with pytest.raises(StorageError) as error:
         fetch(server.url("/data.zip?token=SECRET"), tmp_path / "data.zip", allow_http=True)
     assert "data.zip" in str(error.value)

@@ -5,13 +5,13 @@ import logging
 import os
 import re
 import time
+from http.client import responses
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
 
 from .errors import ConfigError, StorageError
 from .files import sha256 as digest_of
@@ -160,7 +160,7 @@ def _complete(url: str, part: Path, allow_http: bool) -> None:
                     f"{shown(url)} is, or redirects to, an address that is not https. Use an https URL"
                     + ("" if allow_http else ", or set `allow_http: true` in the config if plain http is meant")
                 ) from None
-            except requests.RequestException as error:
+            except (requests.RequestException, ValueError) as error:  # ValueError: of a redirect to what is no URL
                 failures = 1 if _size(part) > held else failures + 1
                 reason, passing = _explain(error)
                 if not passing or failures == ATTEMPTS:
@@ -178,26 +178,32 @@ def _size(part: Path) -> int:
 
 
 def _session(allow_http: bool) -> requests.Session:
-    """A session that knows https (and http) only: a redirect to another scheme has no adapter."""
+    """A session that knows https (and http) only: a redirect to another scheme has no adapter.
+
+    It asks once: urllib3's own attempts would wait for as long as a server says. What urllib3 logs holds whole
+    URLs, tokens included; `_explain` says what there is to say.
+    """
+    logging.getLogger("urllib3").setLevel(logging.CRITICAL)
     session = requests.Session()
     session.adapters.clear()
-    retries = Retry(total=ATTEMPTS, connect=0, read=0, backoff_factor=BACKOFF, status_forcelist=BUSY)
     for prefix in ["https://", "http://"] if allow_http else ["https://"]:
-        session.mount(prefix, HTTPAdapter(max_retries=retries))
+        session.mount(prefix, HTTPAdapter(max_retries=0))
     return session
 
 
-def _explain(error: requests.RequestException) -> tuple[str, bool]:
+def _explain(error: Exception) -> tuple[str, bool]:
     """Why a transfer failed and whether that may pass; without addresses, as redirects may carry tokens."""
     match error:
-        case requests.exceptions.SSLError():
+        case requests.exceptions.SSLError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
             return "the server's certificate is not trusted", False
+        case requests.exceptions.SSLError():
+            return "no encrypted connection to the server", True
         case requests.Timeout():
             return f"no answer for {TIMEOUT:g} seconds", True
         case requests.exceptions.ChunkedEncodingError():
             return "the connection broke off", True
         case requests.exceptions.RetryError():
-            return "the server is busy or failing", False
+            return f"the server is busy or failing ({error})", True
         case requests.ConnectionError():
             return "no connection to the server", True
         case _:
@@ -231,6 +237,7 @@ def _read_headers(response: requests.Response, url: str, part: Path) -> Answer:
     first, total = (ranges[1], int(ranges[2])) if ranges else (None, None)
     etag = headers.get("ETag", "W/")
     validator = headers.get("Last-Modified", "") if etag.startswith("W/") else etag
+    status = f"{response.status_code} {responses.get(response.status_code, '')}".strip()
     match response.status_code:
         case requests.codes.ok if headers.get("Content-Type", "").startswith("text/html"):
             raise StorageError(f"{shown(url)} is a web page, not a file; use the address of the download itself")
@@ -246,9 +253,11 @@ def _read_headers(response: requests.Response, url: str, part: Path) -> Answer:
         case requests.codes.partial_content | requests.codes.requested_range_not_satisfiable:
             _validator_file(part).unlink(missing_ok=True)
             raise requests.exceptions.ChunkedEncodingError
-        case status:
+        case code if code in BUSY:
+            raise requests.exceptions.RetryError(status)
+        case _:
             raise StorageError(
-                f"{shown(url)} cannot be downloaded: the server answers {status} {response.reason}. Check the URL "
+                f"{shown(url)} cannot be downloaded: the server answers {status}. Check the URL "
                 "and whether it needs a login (~/.netrc)"
             )
 
