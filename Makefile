@@ -8,7 +8,7 @@ SNAKEMAKE := $(BIN)/snakemake --cores all
 
 demo: .venv/.complete sox
 	@echo "The demo data is synthetic (made by SoX on this machine); its numbers say nothing about real audio."
-	$(SNAKEMAKE) --quiet rules
+	$(SNAKEMAKE) --quiet rules --configfile configs/demo.yaml
 	@cat results/table.md
 	@awk -F, '$$3 == "valid" {now = sprintf("%.2f after %d steps", $$5, $$1); if (!first) first = now} \
 		END {print "Pretext loss of the backbone, on validation clips: " first ", " now}' results/pretrain/demo/curves.csv

@@ -15,7 +15,7 @@ CORES = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"  # more threads than
 
 
 class Workflow:
-    """A project's Snakefile with a small configuration, working in `folder`."""
+    """A project's Snakefile with a configuration over the demo's, working in `folder`."""
 
     def __init__(self, folder: Path, config: dict, project: Path = ROOT) -> None:
         self.folder, self.config, self.project = folder, config, project
@@ -25,7 +25,8 @@ class Workflow:
         """Snakemake in a process group of its own, with both streams in `output`."""
         configfile = self.folder / "test.yaml"
         configfile.write_text(yaml.safe_dump(self.config, allow_unicode=True), encoding="utf-8")
-        where = ["--snakefile", self.project / "Snakefile", "--directory", self.folder, "--configfile", configfile]
+        where = ["--snakefile", self.project / "Snakefile", "--directory", self.folder]
+        where += ["--configfile", self.project / "configs" / "demo.yaml", configfile]
         return subprocess.Popen(
             [sys.executable, "-m", "snakemake", *map(str, where), "--cores", CORES, *arguments],
             stdout=output,
