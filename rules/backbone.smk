@@ -37,7 +37,7 @@ rule random_checkpoint:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        **cpu_job(0, cost.TORCH_MB),
+        **cpu_job(0, cost.TORCH_MB, group="backbone"),
     params:
         kind=lambda wildcards: backbone(wildcards)["checkpoint"].removeprefix("random:"),
         seed=config["seed"],
@@ -61,7 +61,7 @@ rule projection:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        **cpu_job(0, cost.TORCH_MB),
+        **cpu_job(0, cost.TORCH_MB, group="backbone"),
     params:
         backbone=backbone_settings,
         dim=lambda wildcards: backbone(wildcards)["projection_dim"],
@@ -86,7 +86,7 @@ rule head:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        **cpu_job(0, cost.TORCH_MB),
+        **cpu_job(0, cost.TORCH_MB, group="backbone"),
     params:
         backbone=backbone_settings,
         seed=config["seed"],

@@ -15,7 +15,7 @@ rule place:
     benchmark:
         "results/benchmarks/place/{dataset}.tsv"
     group:
-        "audio"
+        prepared
     conda:
         "../envs/data.yaml"
     threads: 4

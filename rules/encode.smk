@@ -49,22 +49,16 @@ rule comparison:
     benchmark:
         "results/benchmarks/comparison/{dataset}/{backbone}/{clips}/{fold}.tsv"
     group:
-        "comparison"
+        shared("comparison", comparison_cost)
     conda:
         "../envs/torch.yaml"
     threads: 1
     resources:
         **gpu_job(
-            lambda wildcards: cost.encode_seconds(
-                int(wildcards.clips),
-                2,
-                dataset(wildcards)["target_length"],
-                cost.trunk(backbone(wildcards)),
-                cost.rate(config["cluster"], config["device"], cores=1),
-            ),
+            comparison_cost,
             cost.TORCH_MB + cost.PYTHON_MB,
+            group="comparison",
         ),
-        in_turn=1,
     params:
         backbone=backbone_settings,
         statistics=lambda wildcards: [

@@ -26,8 +26,7 @@ rule evaluate:
         "../envs/evaluate.yaml"
     threads: 1
     resources:
-        **cpu_job(evaluate_cost, evaluate_memory),
-        in_turn=1,
+        **cpu_job(evaluate_cost, evaluate_memory, group="evaluate"),
     params:
         parts=combination_parts,
         settings=config["evaluation"],

@@ -39,6 +39,16 @@ def encode_memory(wildcards):
     return cost.encode_mb(*encode_share(wildcards))
 
 
+def comparison_cost(wildcards):
+    return cost.encode_seconds(
+        int(wildcards.clips),
+        2,
+        dataset(wildcards)["target_length"],
+        cost.trunk(backbone(wildcards)),
+        cost.rate(config["cluster"], config["device"], cores=1),
+    )
+
+
 def gradient_inputs(wildcards):
     """Stored activations or, for backbones whose loss reads every token, the log-mels to encode on the way."""
     settings, name = feature(wildcards), wildcards.backbone

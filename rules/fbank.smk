@@ -13,7 +13,7 @@ rule fbank:
     benchmark:
         "results/benchmarks/fbank/{dataset}-{frames}.tsv"
     group:
-        "audio"
+        prepared
     conda:
         "../envs/torch.yaml"
     threads: 8
@@ -21,6 +21,7 @@ rule fbank:
         **cpu_job(
             lambda wildcards: cost.fbank_seconds(*frames_of_all_clips(wildcards), 8),
             lambda wildcards: cost.fbank_mb(*frames_of_all_clips(wildcards), 8),
+            group="audio",
         ),
     params:
         code=code_digest("fbank_cache"),

@@ -7,8 +7,8 @@
 # with the cost model's prediction: a number, or a function of the wildcards. Keys that are None do not
 # reach sbatch; a local run ignores all but `gpu` and `mem_mb`, and those only under `--resources`.
 #
-# Small jobs with `in_turn=1` share a Slurm job with others of their `group: shared(…)`, which it runs one
-# after another (slurm/config.yaml says how many), so that the group asks for the sum of their times.
+# Small jobs with a `group=` share a Slurm job, which runs them one after another (slurm/config.yaml says how
+# many), so that it asks for the sum of their times; their rule says `group: shared(…)` with the same name.
 #
 # Before the first job is submitted, Slurm is asked whether it would take them all.
 from fungi_audio import cluster, cost
@@ -20,19 +20,22 @@ resource_scopes:
 
 
 # Minutes that each partition allows, known when a run on Slurm has started.
-longest = {}
+allowed = {}
+
+SHORT_SECONDS = 60  # jobs predicted to be shorter share a Slurm job
+CHAIN = 5  # rules that follow one another in one Slurm job, at most
 
 
-def cpu_job(seconds=0, mb=cost.PYTHON_MB):
-    return ask(seconds, mb, partition="cpu")
+def cpu_job(seconds=0, mb=cost.PYTHON_MB, **how):
+    return ask(seconds, mb, partition="cpu", **how)
 
 
-def gpu_job(seconds, mb, gpus=1):
+def gpu_job(seconds, mb, gpus=1, **how):
     """A job with `gpus` GPUs on one node; a CPU job when the config's device is the CPU."""
     if config["device"] == "cpu":
-        return cpu_job(seconds, mb)
+        return cpu_job(seconds, mb, **how)
     site = config["cluster"]
-    return ask(seconds, mb, partition="gpu") | {
+    return ask(seconds, mb, partition="gpu", **how) | {
         "gpu": gpus,
         "gpu_model": site["gpu_model"],
         "nodes": 1,
@@ -47,6 +50,7 @@ def step(name, cores):
             name, cost.clips(dataset(wildcards)), cores
         ),
         lambda wildcards: cost.step_mb(cost.clips(dataset(wildcards)), cores),
+        group="audio",
     )
 
 
@@ -57,25 +61,33 @@ def prepared(wildcards):
 
 def shared(group, seconds):
     """The group of jobs that are too short for a Slurm job of their own, none for longer ones."""
-    return lambda wildcards: group if predicted(seconds, wildcards) < 300 else None
+    return lambda wildcards: (
+        group if predicted(seconds, wildcards) < SHORT_SECONDS else None
+    )
 
 
-def ask(seconds, mb, partition):
+def ask(seconds, mb, partition, group=None, resumes=False):
+    """A request; of a job that `resumes` what it had done, for no more time than the partition allows."""
     site = config["cluster"]
     name = site["partition"][partition]
+
+    def runtime(wildcards, attempt):
+        time = predicted(seconds, wildcards)
+        limit = cluster.longest(name, allowed)
+        if group and time < SHORT_SECONDS:
+            sharing = workflow.group_settings.group_components.get(group, CHAIN)
+            return max(1, min(cost.minutes(time, attempt, True), limit // sharing))
+        least = 0 if resumes else cost.minutes(time)
+        return min(cost.minutes(time, attempt), max(limit, least))
+
     return {
         "mem_mb": lambda wildcards, attempt: attempt * predicted(mb, wildcards),
-        "runtime": lambda wildcards, attempt: min(
-            cost.minutes(predicted(seconds, wildcards), attempt), allowed(name)
-        ),
+        "runtime": runtime,
         "slurm_partition": name,
         "slurm_account": site["account"],
         "slurm_extra": site["extra"] or None,
+        **({"in_turn": 1} if group else {}),
     }
-
-
-def allowed(partition):
-    return longest.get(partition or "", cluster.UNLIMITED)
 
 
 def predicted(value, wildcards):
@@ -83,14 +95,19 @@ def predicted(value, wildcards):
 
 
 def asked(job):
-    """A job's request as it will reach sbatch."""
+    """The request of a job, or of a group of jobs, as it will reach sbatch."""
     known = job.resources.get
+    rules = {member.rule.name for member in getattr(job, "jobs", [job])}
+    settings = workflow.executor_settings
     return cluster.Request(
-        job.rule.name,
+        " + ".join(sorted(rules)),
         partition=known("slurm_partition"),
         account=known("slurm_account"),
         constraint=known("constraint"),
         extra=known("slurm_extra", ""),
+        qos=settings.qos,
+        reservation=settings.reservation,
+        group=getattr(job, "groupid", None),
         gpus=known("gpu", 0),
         gpu_model=known("gpu_model"),
         cpus=job.threads,
@@ -106,11 +123,9 @@ def prepare_slurm():
         settings.init_seconds_before_status_checks = cluster.status_interval(
             settings.init_seconds_before_status_checks
         )
-    longest.update(
-        cluster.check(
-            asked(job) for job in workflow.dag.needrun_jobs() if not job.is_local
-        )
-    )
+    allowed.update(cluster.limits())
+    jobs = workflow.dag.get_jobs_or_groups()
+    cluster.check([asked(job) for job in jobs if not job.is_local])
     if workflow.execution_settings.lock:  # nobody else runs in this folder
         for job in cluster.cancel_leftovers(workflow.workdir_init):
             logger.warning(

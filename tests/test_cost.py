@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fungi_audio import cost
 from fungi_audio.backbones.ssast import build, random_state
-from fungi_audio.cluster import Request, largest
+from fungi_audio.cluster import UNLIMITED, Request, largest, longest
 
 ROOT = Path(__file__).parents[1]
 AUDIOSET = {"clips": 2_084_320, "target_length": 1024}
@@ -82,6 +82,17 @@ def test_device_and_attempts() -> None:
     assert cost.rate(site, "cpu", cores=8) == 320e9
     assert cost.minutes(0) == cost.LOWEST_MINUTES
     assert [cost.minutes(3600, attempt) for attempt in (1, 2, 3)] == [182, 364, 546]
+
+
+def test_a_job_among_others_starts_nothing_but_itself() -> None:
+    assert cost.minutes(0, shared=True) == cost.LOWEST_SHARED_MINUTES < cost.LOWEST_MINUTES
+    assert [cost.minutes(100, attempt, shared=True) for attempt in (1, 2)] == [5, 10]
+
+
+def test_several_partitions_allow_what_the_most_patient_one_does() -> None:
+    limits = {"": 60, "gpu": 60, "long": 600}
+    asked = (None, "gpu", "gpu,long", "long, gpu", "unknown")
+    assert [longest(name, limits) for name in asked] == [60, 60, 600, 600, UNLIMITED]
 
 
 def test_steps_over_files_grow_with_the_dataset() -> None:

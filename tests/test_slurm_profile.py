@@ -14,6 +14,8 @@ import pytest
 import yaml
 
 from fungi_audio import cost
+from fungi_audio.cluster import UNLIMITED, Request, check, limits
+from fungi_audio.errors import ConfigError
 from tests.slurm.cluster import cluster, squeue, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
@@ -210,7 +212,7 @@ def test_restart_after_the_head_was_killed(slurm: Slurm, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("site", "complaint"),
     [
-        ({"partition": {"gpu": "a100"}}, r"partition\.gpu is 'a100'; Slurm has: cpu, gpu\. Change `partition:`"),
+        ({"partition": {"gpu": "a100"}}, r"partition\.gpu is 'a100'; Slurm has: cpu, gpu, .*Change `partition:`"),
         ({"account": "nobody"}, r"account is 'nobody', but this cluster keeps no accounts"),
         ({"constraint": "a100"}, r"constraint is 'a100', no node has it"),
         ({"gpu_model": "h100"}, r"no node can run rule encode: .*1 GPUs h100.*gpu:fake:2.*`gpu_model:`"),
@@ -224,6 +226,40 @@ def test_impossible_wishes_are_refused_before_the_first_job(
     output = run(slurm, folder, toy(folder, site=site), fails=True)
     assert re.search(complaint, output, re.DOTALL), output
     assert "has been submitted" not in output and "Traceback" not in output
+
+
+@pytest.fixture
+def here(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is on the cluster too."""
+    for name in ("SLURM_CONF", "PATH"):
+        monkeypatch.setenv(name, slurm.env[name])
+
+
+@pytest.mark.usefixtures("here")
+def test_what_slurm_takes_is_not_refused() -> None:
+    assert {"": UNLIMITED, "cpu": UNLIMITED, "gpu": 1440, "short": 30, "hidden": 20}.items() <= limits().items()
+    check(
+        [
+            Request("encode", partition="gpu,cpu", gpus=1, mem_mb=400, minutes=2000),
+            Request("table", partition="hidden", minutes=20),
+            Request("evaluate", partition="short", minutes=30, group="evaluate"),
+        ]
+    )
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("request_", "complaint"),
+    [
+        (Request("encode", partition="gpu,a100"), r"partition\.cpu is 'gpu,a100'; Slurm has: cpu, gpu"),
+        (Request("encode", reservation="course"), r"--slurm-reservation is 'course': .*reservation"),
+        (Request("encode", partition="hidden", minutes=21), r"asks for 21 minutes, .*allows 20\. .*`shards:`"),
+        (Request("evaluate", partition="short", minutes=31, group="evaluate"), r"31 .*--group-components evaluate=5"),
+    ],
+)
+def test_what_slurm_would_never_run_is_refused(request_: Request, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        check([request_])
 
 
 def test_silent_slurm(slurm: Slurm, folder: Path) -> None:

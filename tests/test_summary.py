@@ -19,10 +19,10 @@ def test_failure_says_which_job_why_and_where(tmp_path: Path) -> None:
 
 def test_a_job_that_was_killed_did_not_tell_why(tmp_path: Path) -> None:
     log = tmp_path / "encode.log"
-    log.write_text("2026-11-20 10:00:00,1 INFO encode: 640 of 2000 clips\n\n")
-    assert summary.reason([str(log)]) == (
-        "stopped before its end (memory, run time or cancelled?); last line: 2026-11-20 10:00:00,1 INFO encode: 640 of 2000 clips"
-    )
+    last = "2026-11-20 10:00:00,1 INFO encode: 640 of 2000 clips"
+    log.write_text(f"{last}\n\n")
+    said = summary.reason([str(log)])
+    assert said == f"stopped before its end (memory, run time or cancelled?); last line: {last}"
     log.write_text("")
     assert "left no word" in summary.reason([str(log)])
 

@@ -13,6 +13,7 @@ from .errors import ClusterError, ConfigError, FungiError
 
 WHERE = "under `cluster:` in config.yaml or your --configfile"
 PATIENCE_SECONDS = 60
+SPLIT = "split the dataset (its `shards:`)"
 UNLIMITED = 365 * 24 * 60  #: minutes
 
 
@@ -25,6 +26,9 @@ class Request:
     account: str | None = None
     constraint: str | None = None
     extra: str = ""
+    qos: str | None = None
+    reservation: str | None = None
+    group: str | None = None
     gpus: int = 0
     gpu_model: str | None = None
     cpus: int = 1
@@ -36,7 +40,9 @@ class Request:
         gpus = f"{self.gpu_model}:{self.gpus}" if self.gpu_model else self.gpus
         chosen = {
             "partition": self.partition,
-            "account": self.account,
+            "account": names(self.account)[0] if self.account else None,
+            "qos": self.qos,
+            "reservation": self.reservation,
             "constraint": self.constraint,
             "gpus": gpus if self.gpus else None,
             "cpus-per-task": self.cpus,
@@ -58,38 +64,50 @@ def largest(requests: Iterable[Request]) -> list[Request]:
     return list(found.values())
 
 
-def check(requests: Iterable[Request]) -> dict[str, int]:
-    """Ask Slurm whether it would take every request, without submitting anything.
+def names(setting: str | None) -> list[str]:
+    """Partitions or accounts of a setting that may list several; Slurm's default is ``""``."""
+    return [name for name in re.split(r"[,\s]+", setting or "") if name] or [""]
 
-    Returns:
-        The longest run time of each partition in minutes; the default partition also under ``""``.
+
+def limits() -> dict[str, int]:
+    """The longest run time of each partition in minutes; the default partition also under ``""``."""
+    return _partitions()[0]
+
+
+def longest(partition: str | None, limits: dict[str, int]) -> int:
+    """Minutes that a job may take in the most patient of the partitions that it names."""
+    return max(limits.get(name, UNLIMITED) for name in names(partition))
+
+
+def check(requests: Iterable[Request]) -> None:
+    """Ask Slurm whether it would take every request, without submitting anything.
 
     Raises:
         ClusterError, ConfigError: naming the setting and the place to change it.
     """
     limits, nodes = _partitions()
     for request in largest(requests):
-        limit = limits.get(request.partition or "")
-        if request.partition and limit is None:
+        if request.partition and not set(names(request.partition)) <= limits.keys():
             raise _unknown_partition(request, limits)
-        if limit and request.minutes > limit:
+        limit = longest(request.partition, limits)
+        if request.minutes > limit:
+            less = f"let fewer jobs share one (--group-components {request.group}=5)" if request.group else SPLIT
             raise ConfigError(
                 f"rule {request.rule} asks for {request.minutes} minutes, partition {request.partition or '(default)'} "
-                f"allows {limit}. Choose another partition (`partition:` {WHERE}), split the dataset (its `shards:`) "
+                f"allows {limit}. Choose another partition (`partition:` {WHERE}), {less} "
                 "or correct `gpu_tflops` and `cpu_gflops`, from which run times are predicted"
             )
         _check_account(request)
         answer = _slurm("sbatch", "--test-only", *request.options(), "--wrap=true", fail=False)
         if answer.returncode:
             raise _refusal(request, " ".join(answer.stderr.split()), limits, nodes)
-    return limits
 
 
 def _partitions() -> tuple[dict[str, int], dict[str, list[str]]]:
     """Time limit in minutes and the kinds of nodes of every partition; `""` is the default one."""
     limits: dict[str, int] = {}
     nodes: dict[str, list[str]] = {}
-    for line in _slurm("sinfo", "-h", "-o", "%P|%l|%D nodes with %c CPUs, %m MB, GPUs: %G").stdout.splitlines():
+    for line in _slurm("sinfo", "-a", "-h", "-o", "%P|%l|%D nodes with %c CPUs, %m MB, GPUs: %G").stdout.splitlines():
         name, limit, shape = line.split("|", 2)
         for key in {name.rstrip("*"), "" if name.endswith("*") else name}:
             limits[key] = _minutes(limit)
@@ -115,7 +133,7 @@ def _check_account(request: Request) -> None:
         "sacctmgr", "-nP", "list", "associations", f"user={getpass.getuser()}", "format=account", fail=False
     )
     accounts = sorted({line.strip().lower() for line in answer.stdout.splitlines() if line.strip()})
-    if accounts and request.account.lower() not in accounts:
+    if accounts and not {account.lower() for account in names(request.account)} <= set(accounts):
         raise ConfigError(
             f"account is {request.account!r}; yours are: {', '.join(accounts)}. Change `account:` {WHERE}"
         )
@@ -129,16 +147,19 @@ def _unknown_partition(request: Request, limits: dict[str, int]) -> ConfigError:
 
 def _refusal(request: Request, reason: str, limits: dict[str, int], nodes: dict[str, list[str]]) -> FungiError:
     """What Slurm's refusal of a request means for the person who can change it."""
-    there = "; ".join(nodes.get(request.partition or "", ["none"]))
+    there = "; ".join(shape for name in names(request.partition) for shape in nodes.get(name, ["none"]))
     wish = f"{request.cpus} CPUs, {request.mem_mb} MB and {request.gpus} GPUs {request.gpu_model or ''}".strip()
-    if "artition" in reason:
-        return _unknown_partition(request, limits)
     if "feature" in reason:
         return ConfigError(
             f"constraint is {request.constraint!r}, no node has it: {reason}. Change `constraint:` {WHERE}"
         )
-    if "account" in reason:
+    if "nvalid account" in reason:
         return ConfigError(f"account is {request.account!r}: {reason}. Change `account:` {WHERE}")
+    if "artition" in reason:
+        return _unknown_partition(request, limits)
+    for option in ("qos", "reservation"):
+        if option in reason:
+            return ConfigError(f"--slurm-{option} is {getattr(request, option)!r}: {reason}")
     if "node configuration" in reason:
         return ConfigError(
             f"no node can run rule {request.rule}: it asks for {wish} in partition {request.partition or '(default)'}, "

@@ -30,6 +30,7 @@ SHARD_GB = 4  #: activations that one encode job holds
 SAFETY = 3  #: requested time over predicted time: slower disks, busy nodes, a cold page cache
 JOB_SECONDS = 120  #: starting Python and torch, loading a checkpoint
 LOWEST_MINUTES = 5
+LOWEST_SHARED_MINUTES = 3  #: the only one of its group, started on a slow file system
 
 PYTHON_MB = 1_000  #: snakemake, Python, numpy, pyarrow
 CLIP_BYTES = 2_500  #: names, paths and findings of a clip, in a job that looks at all of them
@@ -166,6 +167,7 @@ def shards(dataset: dict[str, Any], views: int) -> int:
     return max(1, math.ceil(seconds / SHARD_SECONDS), math.ceil(size / (SHARD_GB * 1e9)))
 
 
-def minutes(seconds: float, attempt: int = 1) -> int:
-    """Run time to ask for: the prediction with its margin, more on every attempt."""
-    return attempt * max(LOWEST_MINUTES, math.ceil((JOB_SECONDS + SAFETY * seconds) / 60))
+def minutes(seconds: float, attempt: int = 1, shared: bool = False) -> int:
+    """Run time to ask for: the prediction with its margin, more on every attempt; `shared`: of a job among others."""
+    start, lowest = (0, LOWEST_SHARED_MINUTES) if shared else (JOB_SECONDS, LOWEST_MINUTES)
+    return attempt * max(lowest, math.ceil((start + SAFETY * seconds) / 60))

@@ -59,6 +59,8 @@ TaskProlog={folder}/bin/prolog
 {nodes}
 PartitionName=cpu Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=10 DefMemPerCPU=500 State=UP
 PartitionName=gpu Nodes=ALL Default=NO MaxTime=1-00:00:00 DefaultTime=10 DefMemPerCPU=500 State=UP
+PartitionName=short Nodes=ALL Default=NO MaxTime=30 DefaultTime=10 DefMemPerCPU=500 State=UP
+PartitionName=hidden Nodes=ALL Default=NO Hidden=YES MaxTime=20 DefaultTime=10 DefMemPerCPU=500 State=UP
 """
 
 
