@@ -14,9 +14,7 @@ with job(snakemake):
     jobs = {(dataset, backbone, name): cost_table.Jobs(**files) for dataset, backbone, name, files in params.extraction}
     costs = cost_table.cost_table(jobs, params.combinations)
     captions = render.notes(scores, params.synthetic, params.seeded)
-    write_text(
-        output.csv, scores.merge(costs, how="left").to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    )
-    write_text(output.comparisons, comparisons.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    write_text(output.csv, table.to_csv(scores.merge(costs, how="left")))
+    write_text(output.comparisons, table.to_csv(comparisons))
     write_text(output.markdown, render.markdown(scores, comparisons, costs, captions, baseline))
-    write_text(output.latex, render.latex(scores, captions))
+    write_text(output.latex, render.latex(scores, comparisons, captions, baseline))

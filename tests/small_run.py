@@ -86,11 +86,11 @@ def make(root: Path, datasets: dict[str, int], backbones: list[str], clips: int 
                 benchmark.write_text(f"s\th:m:s\tmax_rss\n{seconds}\t0:00:05\t{500 + 100 * len(jobs)}\n")
                 jobs[name, backbone, feature] = cost_table.Jobs([str(benchmark)], path)
             costs.append(cost_table.cost_table(jobs, evaluated))
-    long = pd.concat(frames, ignore_index=True).assign(left_out=0)
+    long = pd.concat(frames, ignore_index=True).assign(left_out=0).round({"value": table.DECIMALS})
     against = table.comparisons(long, predictions, "embedding", 42)
     results = root / "results"
-    long.merge(pd.concat(costs), how="left").to_csv(results / "table.csv", index=False)
-    against.to_csv(results / "comparisons.csv", index=False)
+    (results / "table.csv").write_text(table.to_csv(long.merge(pd.concat(costs), how="left")), encoding="utf-8")
+    (results / "comparisons.csv").write_text(table.to_csv(against), encoding="utf-8")
     return {
         "table": results / "table.csv",
         "comparisons": results / "comparisons.csv",

@@ -16,6 +16,8 @@ import pytest
 import yaml
 
 from fungi_audio.config import check
+from fungi_audio.evaluate import render
+from fungi_audio.evaluate import table as evaluation_table
 from fungi_audio.report import answer, figures, page, results, rulegraph, run, settings, style
 from tests import small_run
 
@@ -134,9 +136,9 @@ def test_a_run_of_one_feature_has_a_report(small_results: Results, tmp_path: Pat
     assert "no embedding and gradients to compare" in text
 
 
-def test_fine_tuned_models_are_rows_without_gains(pairs: list[results.Pair]) -> None:
+def test_fine_tuned_models_are_rows_with_gains_of_their_own(pairs: list[results.Pair]) -> None:
     pair = pairs[0]
-    tuned = pair.main.iloc[[0]].assign(features="finetune-x", protocol="finetune", k=0, difference=np.nan, low=np.nan)
+    tuned = pair.main.iloc[[-1]].assign(features="finetune-x", protocol="finetune", k=0)
     costs = pd.concat([pair.costs, pd.DataFrame(index=["finetune-x"], columns=pair.costs.columns, dtype=float)])
     mixed = pair._replace(
         combinations=[*pair.combinations, "finetune-x"],
@@ -146,9 +148,54 @@ def test_fine_tuned_models_are_rows_without_gains(pairs: list[results.Pair]) -> 
     )
     rows = page.main_rows(mixed, list(mixed.protocols))
     assert rows[-1]["features"] == "finetune-x" and rows[-1]["cells"][6].text
-    assert len(figures.gains(mixed)["data"]) == 3
+    assert rows[-1]["cells"][7].more == answer.interval(next(tuned.itertuples()))
+    assert len(figures.gains(mixed)["data"]) == 4
+    assert answer.by_protocol(mixed) == answer.by_protocol(pair)
     assert answer.overall([mixed], False) == answer.overall([pair], False)
     assert figures.against_size(mixed, "finetune")["data"] == []
+
+
+def test_two_k_equally_close_to_20(small_results: Results, tmp_path: Path) -> None:
+    """k = 10 and 30: one of them stands for k-NN, in every figure and once in the table."""
+    table = pd.read_csv(small_results[1]["table"], dtype={"fold": "string"})
+    against = pd.read_csv(small_results[1]["comparisons"])
+    for frame in (table, against):
+        if "chosen" in frame:
+            frame["chosen"] = frame["chosen"].str.replace('"k": 5}', '"k": 30}')
+        else:
+            frame["k"] = frame["k"].replace(5, 30)
+    table.to_csv(tmp_path / "table.csv", index=False)
+    against.to_csv(tmp_path / "comparisons.csv", index=False)
+    arguments = {**small_results[1], "table": tmp_path / "table.csv", "comparisons": tmp_path / "comparisons.csv"}
+    pair = results.read(**arguments)[1][0]
+    assert len(figures.gains(pair)["data"]) == 3 and pair.protocols["knn"] == "k-NN, k = 10"
+    assert len(pair.main) == len(pair.combinations) * len(pair.protocols)
+
+
+def test_nothing_that_can_be_graded(pairs: list[results.Pair]) -> None:
+    """Every test clip has every label: no mAP, and a report that says so."""
+    pair = next(pair for pair in pairs if pair.metric == "mAP")
+    numbers = ["mean", "std", "std_draws", "difference"]
+    empty = pair._replace(scores=pair.scores.assign(best=False, **dict.fromkeys(numbers, np.nan)))
+    config = small_run.config({"several": 5}, small_run.BACKBONES)
+    drawn = page.pair_figures(empty, config)
+    json.dumps(drawn, allow_nan=False)
+    assert drawn["against_size"]["linear"]["data"][0]["y"] == [None]
+    assert "no class can be graded" in answer.overall([empty], False)
+    cells = [cell.text for row in page.main_rows(empty, list(empty.protocols)) for cell in row["cells"]]
+    assert "nan" not in "".join(cells)
+
+
+def test_table_and_report_show_the_same_numbers(small_results: Results, pairs: list[results.Pair]) -> None:
+    long = evaluation_table.read(small_results[1]["table"])
+    cells = render.cells(long)
+    for pair in pairs:
+        own = cells[(cells["dataset"] == pair.dataset) & cells["usual"] & (cells["shots"] == 0)]
+        shown = {(row.features, row.protocol): row.cell for row in own.itertuples()}
+        for row in page.main_rows(pair, list(pair.protocols)):
+            for number, protocol in enumerate(pair.protocols):
+                cell, other = row["cells"][2 * number], shown[row["features"], protocol]
+                assert cell.text.partition(" ")[0] == f"{other.mean:.1f}" and (cell.kind == "best") == other.best
 
 
 # The page as text

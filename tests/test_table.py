@@ -147,6 +147,13 @@ def test_the_usual_k_is_no_larger_than_the_shots() -> None:
     assert list(zip(found["shots"], found["k"], strict=True)) == [(0, 20), (1, 1), (5, 5), (50, 20), (0, 0), (5, 0)]
 
 
+def test_of_two_k_that_are_equally_close_the_smaller_is_usual() -> None:
+    ks = [3, 10, 30, 7]
+    rows = [{"dataset": "d", "backbone": "b", "protocol": "knn", "shots": s, "k": k} for s in (0, 5) for k in ks]
+    found = pd.DataFrame(rows)[lambda table: render.usual(table)]
+    assert list(zip(found["shots"], found["k"], strict=True)) == [(0, 10), (5, 3)]
+
+
 def test_settings_that_are_off_are_not_listed(run: Run) -> None:
     tuned = {
         "lr": 1e-4,
@@ -183,9 +190,10 @@ def test_markdown(run: Run) -> None:
 
 def test_latex(run: Run) -> None:
     long = table.collect(run.scores)
-    text = render.latex(long, render.notes(long, ["my_data"], []))
+    found = table.comparisons(long, run.predictions, "embedding", seed=42)
+    text = render.latex(long, found, render.notes(long, ["my_data"], []), "embedding")
     assert r"my\_data, tiny: accuracy. In \%" in text
-    assert text.count(r"\toprule") == text.count(r"\midrule") == text.count(r"\bottomrule") == 1
+    assert text.count(r"\toprule") == text.count(r"\midrule") == text.count(r"\bottomrule") == 2
     assert text.count(r"\begin{") == text.count(r"\end{")
     assert text.count("{") == text.count("}")
     columns = len(re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1])  # type: ignore[index]
@@ -193,19 +201,106 @@ def test_latex(run: Run) -> None:
     assert {line.count("&") for line in body.splitlines() if "&" in line} == {columns - 1}
     assert re.search(r"\$\\mathbf\{\d+\.\d\} \\pm \d+\.\d\$", body)
     assert body.count("k = 20 ") == 1 and "k = 5 " not in body, "the other k are in the long table"
+    row = found.set_index(["features", *table.SETTING]).loc[("simclr", "linear", 0, 0)]
+    low, high = (render.points(row[bound]) for bound in ("low", "high"))
+    assert f"${render.points(row['difference'])}\\ [{low}, {high}]$" in text.split(r"\toprule")[2]
 
 
-def test_a_protocol_of_its_own(run: Run) -> None:
-    """A fine-tuned model stands beside the frozen features; nothing else has its protocol."""
+def test_a_fine_tuned_model_is_compared_with_the_probe_on_the_embedding(run: Run, tmp_path: Path) -> None:
+    """Nothing else has its protocol. A model of another dataset, applied to this one, is not compared."""
     long = table.collect(run.scores)
-    tuned = long[(long["features"] == "simclr") & (long["protocol"] == "linear") & (long["shots"] == 0)]
-    tuned = tuned.assign(features="finetune-base", protocol="finetune", chosen='{"epoch": 3}', settings="{}")
-    predictions = [*run.predictions, *run.predictions[3:6]]
-    long = pd.concat([long, tuned], ignore_index=True)
-    compared = table.comparisons(long, predictions, "embedding", seed=42)
-    assert "finetune-base" not in set(compared["features"])
-    for text in (render.markdown(long, compared, no_costs(), [], "embedding"), render.latex(long, [])):
+    probe = long[(long["features"] == "simclr") & (long["protocol"] == "linear") & (long["shots"] == 0)]
+    predictions = list(run.predictions)
+    for name in ("finetune-base", "transfer-other"):
+        own = probe.assign(features=name, protocol="finetune", chosen='{"epoch": 3}', settings="{}")
+        long = pd.concat([long, own], ignore_index=True)
+        for fold in range(3):
+            rows = pd.read_parquet(run.predictions[3 + fold]).query("protocol == 'linear' and shots == 0")
+            path = tmp_path / f"{name}-{fold}.parquet"
+            rows.assign(protocol="finetune", chosen='{"epoch": 3}').astype(
+                dict.fromkeys(["protocol", "chosen"], "category")
+            ).to_parquet(path)
+            predictions.append(str(path))
+    found = table.comparisons(long, predictions, "embedding", seed=42)
+    assert "transfer-other" not in set(found["features"])
+    rows = found.set_index(["features", *table.SETTING])
+    model, same = rows.loc[("finetune-base", "finetune", 0, 0)], rows.loc[("simclr", "linear", 0, 0)]
+    assert model["difference"] == same["difference"] and model["mcnemar_p"] == same["mcnemar_p"]
+    assert model["low"] == pytest.approx(same["low"], abs=0.03) and model["n_clips"] == 90
+    markdown = render.markdown(long, found, no_costs(), [], "embedding")
+    latex = render.latex(long, found, [], "embedding")
+    for text in (markdown, latex):
         assert "finetune-base" in text and "nan" not in text.lower()
+        assert "compared with the linear probe on embedding" in " ".join(text.split())
+    assert render.points(model["difference"]) in markdown.split("### finetune")[1].split("###")[0]
+    assert "A fine-tuned model" not in render.markdown(*frozen(run), no_costs(), [], "embedding")
+
+
+def frozen(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
+    long = table.collect(run.scores)
+    return long, table.comparisons(long, run.predictions, "embedding", seed=42)
+
+
+@pytest.mark.parametrize("name", ["2024", "007", "1e5", "NA", "null", "True"])
+def test_names_that_look_like_something_else(run: Run, tmp_path: Path, name: str) -> None:
+    """A dataset, backbone and feature may be called so; nothing may become a number or NaN."""
+    kept = [path for path in run.scores if "+" not in Path(path).name]
+    files = []
+    for number, path in enumerate(kept):
+        rows = pd.read_csv(path).assign(dataset=name, backbone=name).replace({"features": {"simclr": name}})
+        files.append(tmp_path / f"{number}.csv")
+        rows.to_csv(files[-1], index=False)
+    (tmp_path / "skipped.csv").write_text("clip_id,reason\na.wav,is empty\n")
+    long = table.collect(files, {name: tmp_path / "skipped.csv"})
+    assert set(long["dataset"]) == set(long["backbone"]) == {name} and set(long["features"]) == {"embedding", name}
+    assert set(long["left_out"]) == {1}
+    found = table.comparisons(long, run.predictions[:6], "embedding", seed=42)
+    assert set(found["features"]) == {name} and found["low"].notna().all()
+    (tmp_path / "c.csv").write_text(table.to_csv(found))
+    pd.testing.assert_frame_equal(table.read(tmp_path / "c.csv"), found, check_dtype=False, rtol=1e-9)
+    text = render.markdown(long, found, no_costs(), render.notes(long, [], []), "embedding")
+    assert f"## {name}, {name}" in text and f"| {name} |" in text
+
+
+def test_written_scores_and_differences_are_read_back_exactly(run: Run, tmp_path: Path) -> None:
+    """Table and report round the same numbers: 0.0175 in one and 0.01749999 in the other were +1.8 and +1.7."""
+    long, found = frozen(run)
+    for name, frame in [("table", long), ("comparisons", found)]:
+        (tmp_path / f"{name}.csv").write_text(table.to_csv(frame))
+    columns = ["difference", "low", "high"]
+    assert table.read(tmp_path / "comparisons.csv")[columns].equals(found[columns])
+    again = table.read(tmp_path / "table.csv")
+    assert again["value"].equals(long["value"])
+    pd.testing.assert_frame_equal(table.summary(again), table.summary(long), check_exact=True)
+    assert (found[columns] == found[columns].round(10)).all(axis=None)
+
+
+def test_differences_as_people_read_them() -> None:
+    values = [0.0175, -0.0004, 0.0004, -0.0, 0.1, float("nan")]
+    assert [render.points(value) for value in values] == ["+1.8", "0.0", "0.0", "0.0", "+10.0", ""]
+
+
+def test_the_best_are_those_that_look_best() -> None:
+    """The means of a column count as equal where their first decimal, as shown, is."""
+    same = {"dataset": "d", "backbone": "b", "protocol": "linear", "shots": 0, "k": 0}
+    means = [0.5745, 0.5744, 0.57451, 0.57452, 0.5]
+    found = render.best(pd.DataFrame([{**same, "mean": mean} for mean in means]))
+    assert found.tolist() == [f"{100 * mean:.1f}" == "57.5" for mean in means]
+
+
+def test_a_fold_that_cannot_be_graded(several_labels: Run) -> None:
+    run = several_labels
+    long = table.collect(run.scores)
+    long.loc[long["fold"] == "2", "value"] = np.nan
+    (note,) = [text for text in render.notes(long, [], []) if "mAP" in text]
+    assert note.startswith("my_data: no mAP in fold 2, ")
+    long["value"] = np.nan
+    found = table.comparisons(long, run.predictions, "embedding", seed=42)
+    for text in (
+        render.markdown(long, found, no_costs(), [], "embedding"),
+        render.latex(long, found, [], "embedding"),
+    ):
+        assert "nan" not in text.lower() and "**" not in text and "mathbf" not in text
 
 
 def test_several_labels(several_labels: Run) -> None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from .table import SETTING, main_metric, summary
+from .table import SETTING, main_metric, summary, tuned
 
 USUAL_K = 20
 PROTOCOLS = {"knn": "k-NN", "knn-cosine": "k-NN with cosine votes", "linear": "linear probe"}
@@ -16,6 +16,7 @@ HOW_TO_COMPARE = (
     "of each fold. p: McNemar's exact test on all test clips. Neither is corrected for the number of comparisons; an "
     "interval that contains 0 is no evidence of a gain. Few-shot and other k: comparisons.csv."
 )
+TUNED = "A fine-tuned model is compared with the linear probe on {baseline}, all training clips."
 ESCAPED = str.maketrans({c: "\\" + c for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"})
 
 
@@ -40,6 +41,10 @@ def notes(scores: pd.DataFrame, synthetic: Sequence[str], seeded: Sequence[str])
     for name, count in scores.groupby("dataset", sort=False)["left_out"].first().items():
         if count:
             text.append(f"{name}: {count} clips could not be used and were left out (results/{name}/skipped.csv).")
+    ungraded = scores[scores["value"].isna() & (scores["metric"] == "mAP")]
+    for name, folds in ungraded.groupby("dataset", sort=False)["fold"].unique().items():
+        found = ", ".join(sorted(folds))
+        text.append(f"{name}: no mAP in fold {found} (each label is on all or no test clips); the means leave it out.")
     settings: dict[str, dict[str, Any]] = {}
     for row in scores["settings"].unique():
         settings |= json.loads(row)
@@ -78,21 +83,36 @@ def cells(scores: pd.DataFrame) -> pd.DataFrame:
     table = summary(scores)
     table = table[table["metric"] == table["dataset"].map(main_metric(scores))].reset_index(drop=True)
     spread = table["std_draws"].where((table["shots"] > 0) & table["std_draws"].notna(), table["std"])
-    column = table.groupby(["dataset", "backbone", *SETTING])
-    best = (100 * table["mean"]).round(1) == (100 * column["mean"].transform("max")).round(1)
-    table["cell"] = [Cell(100 * m, 100 * s, b) for m, s, b in zip(table["mean"], spread, best, strict=True)]
+    table["cell"] = [Cell(100 * m, 100 * s, b) for m, s, b in zip(table["mean"], spread, best(table), strict=True)]
     return table.assign(usual=usual(table)).drop(columns=["mean", "std", "std_draws"])
+
+
+def best(table: pd.DataFrame) -> pd.Series:
+    """Whether no row of the same dataset, backbone and setting shows a higher mean, in % with one decimal."""
+    highest = table.groupby(["dataset", "backbone", *SETTING])["mean"].transform("max")
+    return table["mean"].map(percent) == highest.map(percent)
 
 
 def usual(table: pd.DataFrame) -> pd.Series:
     """Whether a row's k stands for its protocol: the closest to 20, or to the shots where they are fewer.
 
-    With more neighbours than shots, even a draw's best vote is mostly of wrong classes.
+    With more neighbours than shots, even a draw's best vote is mostly of wrong classes. Of two k that are equally
+    close it is the smaller.
     """
     shots = table["shots"].where(table["shots"] > 0, USUAL_K)
-    distance = (table["k"] - shots.clip(upper=USUAL_K)).abs()
-    closest = distance.groupby([table[key] for key in ["dataset", "backbone", "protocol", "shots"]]).transform("min")
-    return distance == closest
+    order = table.assign(distance=(table["k"] - shots.clip(upper=USUAL_K)).abs()).sort_values(["distance", "k"])
+    first = order.groupby(["dataset", "backbone", "protocol", "shots"])["k"].transform("first")
+    return table["k"].eq(first.reindex(table.index))
+
+
+def percent(share: float) -> str:
+    """A share in %; empty for NaN."""
+    return "" if pd.isna(share) else f"{100 * share:.1f}"
+
+
+def points(difference: float) -> str:
+    """A difference of shares in percentage points, signed; empty for NaN."""
+    return "" if pd.isna(difference) else f"{100 * difference:+z.1f}".replace("+0.0", "0.0")
 
 
 def grid(table: pd.DataFrame) -> pd.DataFrame:
@@ -122,7 +142,7 @@ def markdown(
         baseline: name of the embedding feature, if the run has one.
     """
     lines = ["# Results", "", *(f"- {caption}" for caption in captions), "", SPREAD]
-    lines += [HOW_TO_COMPARE.format(baseline=baseline), ""] if baseline else [""]
+    lines += [how_to_compare(comparisons, baseline), ""]
     for run, table in cells(scores).groupby(["dataset", "backbone"], sort=False):
         full, usual = table["shots"] == 0, table["usual"]
         lines += [f"## {run[0]}, {run[1]}", "", *_compared(table[full & usual], _of(run, comparisons))]
@@ -136,27 +156,48 @@ def markdown(
     return "\n".join(lines).rstrip() + "\n"
 
 
-def latex(scores: pd.DataFrame, captions: Sequence[str]) -> str:
-    """One `booktabs` table a dataset and backbone: a row a combination of features, a column a setting."""
+def how_to_compare(comparisons: pd.DataFrame, baseline: str | None) -> str:
+    """What the differences of a run are; nothing where it has no embedding."""
+    words = [HOW_TO_COMPARE, TUNED] if tuned(comparisons).any() else [HOW_TO_COMPARE]
+    return " ".join(words).format(baseline=baseline) if baseline else ""
+
+
+def latex(scores: pd.DataFrame, comparisons: pd.DataFrame, captions: Sequence[str], baseline: str | None = None) -> str:
+    """Two `booktabs` tables a dataset and backbone: a row a combination of features, a column a setting.
+
+    The first holds the scores, the second, where there is something to compare, the differences from the embedding.
+    Arguments as for `markdown`.
+    """
     text = ["% Needs \\usepackage{booktabs}."]
-    for (dataset, backbone), table in cells(scores).groupby(["dataset", "backbone"], sort=False):
-        wide = grid(table[table["usual"]]).map(_math, na_action="ignore").fillna("")
-        caption = " ".join([f"{dataset}, {backbone}: {table['metric'].iloc[0]}.", SPREAD, *captions])
-        text += [
-            "\\begin{table}",
-            "  \\centering",
-            f"  \\caption{{{_escape(caption)}}}",
-            f"  \\label{{tab:{dataset}-{backbone}}}",
-            f"  \\begin{{tabular}}{{l{'r' * wide.shape[1]}}}",
-            "    \\toprule",
-            _latex_row(["features", *map(_escape, wide.columns)]),
-            "    \\midrule",
-            *(_latex_row([_escape(name), *row]) for name, *row in wide.itertuples(name=None)),
-            "    \\bottomrule",
-            "  \\end{tabular}",
-            "\\end{table}",
-        ]
+    run: Any
+    for run, table in cells(scores).groupby(["dataset", "backbone"], sort=False):
+        label, table = "-".join(run), table[table["usual"]]
+        caption = " ".join([f"{', '.join(run)}: {table['metric'].iloc[0]}.", SPREAD, *captions])
+        text += _booktabs(grid(table).map(_math, na_action="ignore").fillna(""), caption, f"tab:{label}")
+        compared = table.merge(_of(run, comparisons), on=["features", *SETTING], suffixes=("", "_"))
+        if len(compared):
+            compared["cell"] = [_math_difference(row) for row in compared.itertuples()]
+            caption = f"{', '.join(run)}: {compared['metric'].iloc[0]}. {how_to_compare(compared, baseline)}"
+            text += _booktabs(grid(compared).fillna(""), caption, f"tab:{label}-differences")
     return "\n".join(text) + "\n"
+
+
+def _booktabs(wide: pd.DataFrame, caption: str, label: str) -> list[str]:
+    """The lines of one LaTeX table; cells are LaTeX already."""
+    return [
+        "\\begin{table}",
+        "  \\centering",
+        f"  \\caption{{{_escape(caption)}}}",
+        f"  \\label{{{label}}}",
+        f"  \\begin{{tabular}}{{l{'r' * wide.shape[1]}}}",
+        "    \\toprule",
+        _latex_row(["features", *map(_escape, wide.columns)]),
+        "    \\midrule",
+        *(_latex_row([_escape(name), *row]) for name, *row in wide.itertuples(name=None)),
+        "    \\bottomrule",
+        "  \\end{tabular}",
+        "\\end{table}",
+    ]
 
 
 def _of(run: tuple[Any, ...], table: pd.DataFrame) -> pd.DataFrame:
@@ -176,11 +217,15 @@ def _compared(table: pd.DataFrame, comparisons: pd.DataFrame) -> list[str]:
 
 
 def _plain(cell: Cell) -> str:
+    if pd.isna(cell.mean):
+        return ""
     mean = f"**{cell.mean:.1f}**" if cell.best else f"{cell.mean:.1f}"
     return mean if pd.isna(cell.spread) else f"{mean} ± {cell.spread:.1f}"
 
 
 def _math(cell: Cell) -> str:
+    if pd.isna(cell.mean):
+        return ""
     mean = f"\\mathbf{{{cell.mean:.1f}}}" if cell.best else f"{cell.mean:.1f}"
     return f"${mean}$" if pd.isna(cell.spread) else f"${mean} \\pm {cell.spread:.1f}$"
 
@@ -190,9 +235,16 @@ def _difference(comparisons: pd.DataFrame, key: tuple[Any, ...]) -> list[str]:
     if key not in comparisons.index:
         return ["", "", ""]
     row = comparisons.loc[key]
-    interval = "" if pd.isna(row["low"]) else f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}"
+    interval = "" if pd.isna(row["low"]) else f"{points(row['low'])} to {points(row['high'])}"
     p = "" if pd.isna(row["mcnemar_p"]) else f"{row['mcnemar_p']:.2g}"
-    return [f"{100 * row['difference']:+.1f}", interval, p]
+    return [points(row["difference"]), interval, p]
+
+
+def _math_difference(row: Any) -> str:
+    if pd.isna(row.difference):
+        return ""
+    interval = "" if pd.isna(row.low) else f"\\ [{points(row.low)}, {points(row.high)}]"
+    return f"${points(row.difference)}{interval}$"
 
 
 COST_HEAD = ["features", "clips/s", "s a clip", "peak memory, MB", "features, MB"]

@@ -16,6 +16,22 @@ RUN = ["dataset", "backbone", "features"]
 SETTING = ["protocol", "shots", "k"]
 COMPARISONS = [*RUN, *SETTING, "metric", "difference", "low", "high", "mcnemar_p", "n_clips"]
 MAIN_METRICS = ("accuracy", "mAP")
+TEXT = [*RUN, "protocol", "fold", "metric", "chosen", "settings"]
+DECIMALS = 10  # what people read is rounded from these, in every table and in the report
+PROBE = "linear"  # the protocol on the embedding that a fine-tuned model is compared with
+
+
+def read(path: str | Path) -> pd.DataFrame:
+    """One of the CSV tables: names stay text, whatever they look like (``2024``, ``NA``); an empty number is NaN."""
+    numbers = pd.read_csv(path, nrows=0).columns.difference(TEXT)
+    return pd.read_csv(
+        path, dtype=dict.fromkeys(TEXT, "str"), keep_default_na=False, na_values={key: [""] for key in numbers}
+    )
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """The text of a CSV table; `read` gives the same scores and differences back."""
+    return table.to_csv(index=False, float_format=f"%.{DECIMALS}g", lineterminator="\n")
 
 
 def collect(paths: Sequence[str | Path], skipped: Mapping[str, str | Path] = MappingProxyType({})) -> pd.DataFrame:
@@ -25,7 +41,7 @@ def collect(paths: Sequence[str | Path], skipped: Mapping[str, str | Path] = Map
         skipped: dataset -> its ``skipped.csv``; the column `left_out` counts the clips that it lists.
     """
     left_out = {dataset: len(pd.read_csv(path)) for dataset, path in skipped.items()}
-    scores = pd.concat([pd.read_csv(path, dtype={"fold": "string"}) for path in paths], ignore_index=True)
+    scores = pd.concat([read(path) for path in paths], ignore_index=True).round({"value": DECIMALS})
     return scores.assign(left_out=[left_out.get(dataset, 0) for dataset in scores["dataset"]])
 
 
@@ -58,13 +74,13 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     for unit in ("fold", "seed"):
         over[unit] = table.groupby([*keys, unit], sort=False)["value"].mean().groupby(keys, sort=False)
     columns = {"mean": over["fold"].mean(), "std": over["fold"].std(), "std_draws": over["seed"].std()}
-    return pd.DataFrame(columns).reset_index()
+    return pd.DataFrame(columns).round(DECIMALS).reset_index()
 
 
 def comparisons(
     scores: pd.DataFrame, predictions: Sequence[str | Path], baseline: str | None, seed: int
 ) -> pd.DataFrame:
-    """Every combination of features against the embedding, protocol by protocol.
+    """Every combination of features against the embedding, protocol by protocol; fine-tuned models against its probe.
 
     Args:
         scores: from `collect`.
@@ -79,7 +95,8 @@ def comparisons(
     """
     means = summary(scores)
     means = means[means["metric"] == means["dataset"].map(main_metric(scores))]
-    same = ["dataset", "backbone", *SETTING, "metric"]
+    means["against"] = means["protocol"].mask(tuned(means), PROBE)
+    same = ["dataset", "backbone", "against", "shots", "k", "metric"]
     embedding = means.loc[means["features"] == baseline, [*same, "mean"]]
     table = means[means["features"] != baseline].merge(embedding, on=same, suffixes=("", "_embedding"))
     table["difference"] = table["mean"] - table["mean_embedding"]
@@ -91,12 +108,19 @@ def comparisons(
         folds = dict.fromkeys(fold for _, fold in hits)
         for row in rows.itertuples():
             setting: Any = (row.protocol, row.shots, row.k)
+            against: Any = (row.against, row.shots, row.k)
             pairs = [(hits[row.features, fold], hits[baseline, fold]) for fold in folds]
             pairs = [pair for pair in pairs if setting in pair[0].index]  # k may exceed a fold's few-shot draw
-            differences = [(other.loc[setting] - embedding.loc[setting]).to_numpy() for other, embedding in pairs]
+            differences = [(other.loc[setting] - embedding.loc[against]).to_numpy() for other, embedding in pairs]
             name = named_seed(seed, "bootstrap", *run, row.features, *setting)
             tests[row.Index] = {"n_clips": sum(map(len, differences)), **_test(differences, str(row.metric), name)}
-    return table.join(pd.DataFrame.from_dict(tests, orient="index")).reindex(columns=COMPARISONS)
+    found = table.join(pd.DataFrame.from_dict(tests, orient="index")).reindex(columns=COMPARISONS)
+    return found.round(dict.fromkeys(["difference", "low", "high"], DECIMALS))
+
+
+def tuned(table: pd.DataFrame) -> pd.Series:
+    """Which rows are models that were fine-tuned on their dataset (not those of another dataset applied to it)."""
+    return (table["protocol"] == "finetune") & table["features"].str.startswith("finetune-")
 
 
 def _test(folds: list[np.ndarray], metric: str, seed: int) -> dict[str, float]:

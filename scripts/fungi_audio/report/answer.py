@@ -5,6 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from ..evaluate import render
+from ..evaluate.table import DECIMALS
 from .results import Pair
 
 VERDICTS = {
@@ -17,7 +19,7 @@ VERDICTS = {
 
 def points(value: float) -> str:
     """A difference of shares in percentage points, signed."""
-    return f"{100 * value:+z.1f}".replace("-", "−").replace("+0.0", "0.0")
+    return render.points(value).replace("-", "−")
 
 
 def interval(row: Any) -> str:
@@ -50,13 +52,15 @@ def sentence(pair: Pair) -> str:
         return f"{pair.dataset} with {pair.backbone}: no embedding and gradients to compare."
     protocol, words = next(iter(pair.protocols.items()))
     row = comparison(pair, protocol)
+    if pd.isna(row.difference):
+        return f"{pair.dataset} with {pair.backbone}: no {pair.metric} to compare, no class can be graded."
     says = {
         "better": "Adding the gradients beats the embedding",
         "worse": "Adding the gradients is worse than the embedding",
         "noise": "No clear gain from adding the gradients",
         "unknown": "Adding the gradients to the embedding, difference without an interval",
     }[verdict(row)]
-    before, after = (f"{100 * value:.1f}" for value in (row.mean - row.difference, row.mean))
+    before, after = (render.percent(round(value, DECIMALS)) for value in (row.mean - row.difference, row.mean))
     bounds = f", 95 % interval {interval(row)}" if interval(row) else ""
     inside = ", which contains 0" if verdict(row) == "noise" else ""
     return (
@@ -70,8 +74,8 @@ def by_protocol(pair: Pair, skip: int = 0) -> str:
     if everything(pair) is None:
         return ""
     lines = []
-    compared = pair.main.loc[pair.main["difference"].notna(), "protocol"].unique()
-    for protocol in compared[skip:]:
+    compared = pair.main[pair.main["difference"].notna() & (pair.main["features"] == everything(pair))]
+    for protocol in compared["protocol"].unique()[skip:]:
         words, row = pair.protocols[protocol], comparison(pair, protocol)
         bounds = f"{interval(row)}, " if interval(row) else ""
         lines.append(f"{words}: {points(row.difference)} ({bounds}{VERDICTS[verdict(row)]})")

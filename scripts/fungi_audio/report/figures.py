@@ -122,7 +122,7 @@ def _against(pair: Pair, protocol: str, column: str, unit: float, title: str, sh
                 "mode": "markers",
                 "x": [_apart(float(cost), number, len(pair.combinations))],
                 "customdata": [float(cost)],
-                "y": [100 * float(row["mean"])],
+                "y": _numbers([100 * row["mean"]]),
                 "error_y": {"type": "data", "array": _numbers([100 * row["std"]]), "thickness": 1},
                 "hovertemplate": f"%{{y:.1f}} %, %{{customdata:.3g}} {short}<extra>{text(name)}</extra>",
             }

@@ -11,7 +11,8 @@ import jinja2
 import pandas as pd
 import plotly.offline
 
-from ..evaluate.render import notes, title
+from ..evaluate.render import TUNED, notes, percent, title
+from ..evaluate.table import tuned
 from . import answer, figures, rulegraph, settings, style
 from .results import Classes, Pair, classes
 
@@ -67,6 +68,7 @@ def render(
         short=[answer.by_protocol(pair, skip=0 if len(pairs) > 1 else 1) for pair in pairs],
         warnings=settings.unreal(config) + settings.seen(config),
         notes=notes(scores, [], []),
+        tuned=[TUNED.format(baseline=pair.baseline) for pair in pairs if tuned(pair.main).any()][:1],
         protocols=protocols.values(),
         rows=[row for pair in pairs for row in main_rows(pair, list(protocols))],
         edges=[
@@ -128,14 +130,13 @@ def pair_figures(pair: Pair, config: dict[str, Any]) -> dict[str, Any]:
 
 def main_rows(pair: Pair, protocols: Sequence[str]) -> list[dict[str, Any]]:
     """The main table: a row a combination; for every protocol score and difference; cost."""
-    best = pair.main.groupby("protocol")["mean"].max()
     rows = []
     for name in pair.combinations:
         found = {row.protocol: row for row in pair.main[pair.main["features"] == name].itertuples()}
         cells = []
         for protocol in protocols:
             row: Any = found.get(protocol)
-            cells += [Cell(""), Cell("")] if row is None else [_score(row, best[protocol]), _difference(row)]
+            cells += [Cell(""), Cell("")] if row is None else [_score(row), _difference(row)]
         cost: Any = pair.costs.loc[name]
         cells += [
             _number(cost["clips_per_second"], "{:.1f}"),
@@ -165,9 +166,11 @@ def every_row(pair: Pair) -> list[dict[str, Any]]:
     return rows
 
 
-def _score(row: Any, best: float) -> Cell:
-    spread = "" if pd.isna(row.std) else f" ± {100 * row.std:.1f}"
-    return Cell(f"{100 * row.mean:.1f}{spread}", row.mean, "best" if row.mean == best else "")
+def _score(row: Any) -> Cell:
+    if pd.isna(row.mean):
+        return Cell("")
+    spread = "" if pd.isna(row.std) else f" ± {percent(row.std)}"
+    return Cell(f"{percent(row.mean)}{spread}", row.mean, "best" if row.best else "")
 
 
 def _difference(row: Any) -> Cell:

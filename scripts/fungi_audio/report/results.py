@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from ..evaluate.cost_table import COST
-from ..evaluate.render import title, usual
+from ..evaluate.render import best, title, usual
 from ..evaluate.table import RUN, SETTING, main_metric, number_of_neighbours, summary
+from ..evaluate.table import read as read_table
 
 NO_MAP = pd.DataFrame({"features": [], "clip_id": [], "label": []})
 
@@ -25,8 +26,8 @@ class Pair(NamedTuple):
         combinations: of features, in the order of the run; then fine-tuned models.
         protocols: name -> in words, with all training clips and the usual k.
         scores: columns `features`, `protocol`, `shots`, `k`, `mean`, `std`, `std_draws`, `usual` (this k stands
-            for the protocol) and those of the comparison with the baseline: `difference`, `low`, `high`,
-            `mcnemar_p` (NaN for the baseline itself). Of the main metric.
+            for the protocol), `best` (none of the same setting is higher) and those of the comparison with the
+            baseline: `difference`, `low`, `high`, `mcnemar_p` (NaN for the baseline itself). Of the main metric.
         costs: a row a combination, columns `cost_table.COST`.
         at_edge: combinations whose linear probe, with all clips, chose the lowest or highest penalty.
         predictions: combination -> its Parquet files, a fold each.
@@ -71,13 +72,13 @@ def read(
     Returns:
         The table as it is, and a `Pair` a dataset and backbone.
     """
-    scores = pd.read_csv(table, dtype={"fold": "string"})
+    scores = read_table(table)
     origins = scores[[*RUN, "fold"]].drop_duplicates()
     origins["path"] = list(predictions)
     means = summary(scores)
     means = means[means["metric"] == means["dataset"].map(main_metric(scores))]
-    means = means.assign(usual=usual(means))
-    against = pd.read_csv(comparisons).drop(columns=["n_clips"]).astype({"shots": "int64", "k": "int64"})
+    means = means.assign(usual=usual(means), best=best(means))
+    against = read_table(comparisons).drop(columns=["n_clips"]).astype({"shots": "int64", "k": "int64"})
     means = means.merge(against, how="left", on=[*RUN, *SETTING, "metric"])
     edge = scores[(scores["shots"] == 0) & scores["chosen"].str.contains('"at_edge": true', regex=False)]
     pairs = []
