@@ -152,7 +152,7 @@ def test_rows_of_the_table(multilabel: bool) -> None:
 def test_several_labels_need_bce(checkpoint: Path, clips: Clips, tmp_path: Path) -> None:
     several = Clips(**(vars(clips) | {"multilabel": True}))
     with pytest.raises(ConfigError, match="set loss: bce"):
-        check_finetuning(SETTINGS, True)
+        check_finetuning(SETTINGS, True, 1)
     tuned = run(checkpoint, several, tmp_path / "state.pt", loss="bce", epochs=1)
     assert "mAP" in tuned.curves[-1] and float(tuned.scores[1].max()) <= 1
 

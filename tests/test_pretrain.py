@@ -143,12 +143,26 @@ def test_a_killed_process_goes_on_bitwise(caches: list[Path], tmp_path: Path) ->
     assert all(torch.equal(whole[key], continued[key]) for key in whole)
 
 
-def test_two_processes_equal_one(caches: list[Path], tmp_path: Path) -> None:
-    alone, curves = run(SETTINGS, caches, tmp_path / "one.pt")
-    together, both = run(replace(SETTINGS, accumulate=2), caches, tmp_path / "two.pt", processes=2)
+@pytest.mark.parametrize("validation", [0.2, 0.55])  # 5 clips: of the last batch the second process has none
+def test_two_processes_equal_one(caches: list[Path], tmp_path: Path, validation: float) -> None:
+    settings = replace(SETTINGS, validation=validation)
+    alone, curves = run(settings, caches, tmp_path / "one.pt")
+    together, both = run(replace(settings, accumulate=2), caches, tmp_path / "two.pt", processes=2)
     for key, value in alone.items():
         assert torch.allclose(together[key].float(), value.float(), atol=2e-4), key
     assert [point["loss"] for point in both] == pytest.approx([point["loss"] for point in curves], rel=1e-3)
+
+
+def test_a_plain_script_starts_processes(tmp_path: Path) -> None:
+    """Snakemake's scripts have no guard around their work; a process that imports its parent's would run it again."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1] / 'scripts')!r})\n"
+        "from operator import attrgetter\nfrom fungi_audio.training.distributed import launch\n"
+        "print('ran', launch(2, 'gloo', attrgetter('size')))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "ran 2\n", done.stderr
 
 
 def test_accumulation_gives_the_same_gradient(caches: list[Path], tmp_path: Path) -> None:
@@ -235,11 +249,12 @@ def test_a_damaged_state(tmp_path: Path) -> None:
         ({"stride": [10, 10]}, r"stride \[10, 10\] differs from the patch \[16, 16\]"),
         ({"target_length": 15}, "less than one 16 x 16 patch"),
         ({"accumulate": 3}, "not a multiple of accumulate"),
+        ({"batch_size": 1}, "batch_size 1 is less than the 2 GPUs"),
     ],
 )
 def test_settings_that_contradict_each_other(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check_pretraining(asdict(replace(SETTINGS, **change)))
+        check_pretraining(asdict(replace(SETTINGS, **change)), gpus=2)
 
 
 def test_hold_out_needs_two_clips() -> None:

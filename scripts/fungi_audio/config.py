@@ -87,9 +87,10 @@ def _check_trainings(config: dict[str, Any]) -> None:
         for name, definition in config[section].items():
             try:
                 if section == "pretrain":
-                    check_pretraining(definition)
+                    check_pretraining(definition, config["cluster"]["training_gpus"])
                 else:
-                    check_finetuning(definition, config["datasets"][definition["dataset"]]["multilabel"])
+                    multilabel = config["datasets"][definition["dataset"]]["multilabel"]
+                    check_finetuning(definition, multilabel, config["cluster"]["training_gpus"])
             except ConfigError as error:
                 raise ConfigError(f"config: {section}.{name}: {error}") from error
 

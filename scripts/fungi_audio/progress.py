@@ -8,14 +8,15 @@ from tqdm import tqdm
 LOG_INTERVAL = 10.0
 
 
-def progress(description: str, total: int | None, unit: str = "clip") -> Any:
+def progress(description: str, total: int | None, unit: str = "clip", shown: bool = True) -> Any:
     """A `tqdm` bar (a context manager; call `update(n)`) for `total` items of `unit` ("B" for bytes); None: unknown.
 
-    On a terminal it redraws in place. Elsewhere it writes one line every ten seconds.
+    On a terminal it redraws in place. Elsewhere it writes one line every ten seconds. Not `shown`: nothing.
     """
     terminal = sys.stderr.isatty()
     return tqdm(
         desc=description,
+        disable=not shown,
         total=total,
         unit=unit,
         unit_scale=unit == "B",

@@ -38,16 +38,17 @@ class Clips:
 
     def log_mels(self, indices: np.ndarray) -> torch.Tensor:
         """Log-mels `[len(indices), frames, mel]`, float32, not normalised."""
+        found = np.empty((len(indices), *self.caches[0].shape[1:]), dtype=np.float32)
         places = np.searchsorted(self.ends, indices, side="right")
-        rows = [
-            self.caches[p][self.rows[p][i - self.ends[p]]]
-            for p, i in zip(places.tolist(), indices.tolist(), strict=True)
-        ]
-        return torch.from_numpy(np.stack(rows))
+        for row, (p, i) in enumerate(zip(places.tolist(), indices.tolist(), strict=True)):
+            found[row] = self.caches[p][self.rows[p][i - self.ends[p]]]
+        return torch.from_numpy(found)
 
 
 class PretextBatches(Dataset[Batch]):
     """Item `step` is this process's share of that step's batch: normalised log-mels and the masks of each objective.
+
+    A share of a validation batch may be empty.
 
     Clips come in a new random order every epoch; epochs follow each other without a gap, so a batch may
     span two. Every clip of a batch draws its masks by (seed, objective, step, place in the batch).
@@ -94,7 +95,7 @@ class PretextBatches(Dataset[Batch]):
         drawn = {}
         for name in self.objectives:
             keys = [named_seed(self.seed, "mask", name, place) for place in places.tolist()]
-            drawn[name] = masks(self.grid, self.masked, torch.tensor(keys))
+            drawn[name] = masks(self.grid, self.masked, torch.tensor(keys, dtype=torch.int64))
         return fbank, drawn
 
     def _clip(self, place: int) -> int:

@@ -8,8 +8,8 @@ from ..errors import ConfigError
 from ..patches import PATCHES, Grid, patch_grid
 
 
-def check_pretraining(settings: Mapping[str, Any]) -> None:
-    """Raises ConfigError when a pretraining definition contradicts itself."""
+def check_pretraining(settings: Mapping[str, Any], gpus: int) -> None:
+    """Raises ConfigError when a pretraining definition contradicts itself or has too few clips a step for `gpus`."""
     patch, stride = PATCHES[settings["kind"]], settings["stride"]
     if stride is not None and tuple(stride) != patch:
         raise ConfigError(
@@ -21,14 +21,24 @@ def check_pretraining(settings: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"batch_size {settings['batch_size']} is not a multiple of accumulate {settings['accumulate']}"
         )
+    _check_share(settings["batch_size"], gpus)
 
 
-def check_finetuning(settings: Mapping[str, Any], multilabel: bool) -> None:
-    """Raises ConfigError when a fine-tuning definition contradicts itself or its dataset."""
+def check_finetuning(settings: Mapping[str, Any], multilabel: bool, gpus: int) -> None:
+    """Raises ConfigError when a fine-tuning definition contradicts itself, its dataset or the number of GPUs."""
     if multilabel and settings["loss"] == "ce":
         raise ConfigError("clips have several labels, which loss: ce cannot learn; set loss: bce")
     if settings["selection"] == "average" and settings["average_from"] > settings["epochs"]:
         raise ConfigError(f"average_from {settings['average_from']} is after the last epoch ({settings['epochs']})")
+    _check_share(settings["batch_size"], gpus)
+
+
+def _check_share(batch_size: int, gpus: int) -> None:
+    if batch_size < gpus:
+        raise ConfigError(
+            f"batch_size {batch_size} is less than the {gpus} GPUs that share a batch; raise batch_size or lower "
+            "cluster.training_gpus"
+        )
 
 
 def maskable(grid: Grid) -> int:

@@ -1,8 +1,10 @@
 """Several processes of one machine that train together, one a GPU."""
 
+import sys
 import tempfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 import torch.distributed
@@ -26,7 +28,8 @@ def launch(processes: int, backend: str, function: Callable[..., Any], *argument
     """Call ``function(world, *arguments)`` in `processes` processes and return what rank 0 returns.
 
     Rank 0 is the calling process, so its output, progress and errors stay where they are. The function
-    and its arguments must be picklable.
+    and its arguments must be picklable. The others import the function's module but not the calling
+    script, so that one needs no guard around its work.
 
     Args:
         backend: of `torch.distributed`: `nccl` for GPUs, `gloo` for the CPU.
@@ -35,7 +38,10 @@ def launch(processes: int, backend: str, function: Callable[..., Any], *argument
         return function(World(), *arguments)
     with tempfile.TemporaryDirectory() as folder:
         common = (processes, backend, f"file://{folder}/rendezvous", function, arguments)
-        others = torch.multiprocessing.start_processes(_other, common, processes - 1, join=False, start_method="spawn")
+        with patch.multiple(sys.modules["__main__"], __spec__=None, __file__=None, create=True):
+            others = torch.multiprocessing.start_processes(
+                _other, common, processes - 1, join=False, start_method="spawn"
+            )
         assert others is not None
         try:
             result = _join(0, *common)

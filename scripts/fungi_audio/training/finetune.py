@@ -94,7 +94,7 @@ def finetune(
         ConfigError: `state` belongs to other settings.
         NumericalError: the loss is NaN or infinite; `state` keeps the last good epoch.
     """
-    check_finetuning(settings, clips.multilabel)
+    check_finetuning(settings, clips.multilabel, 1)
     run = _Run(model.to(device), clips, settings, seed, device, dtype)
     run.load(state)
     with progress("fine-tune", len(run.examples) - run.epoch * run.examples.steps_an_epoch, unit="step") as bar:

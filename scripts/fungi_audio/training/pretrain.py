@@ -96,7 +96,7 @@ def pretrain(
         ConfigError: the settings contradict each other, or `state` belongs to other settings.
         NumericalError: the loss is NaN or infinite; `state` keeps the last good step.
     """
-    check_pretraining(asdict(settings))
+    check_pretraining(asdict(settings), world.size)
     device = devices[world.rank]
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -173,7 +173,7 @@ class _Run:
         settings, model = self.settings, self.model
         parallel: nn.Module = DistributedDataParallel(model) if self.world.size > 1 else model
         loader = self.training.loader(self.step, workers, pinned=self.device.type == "cuda")
-        with progress("pretrain", self.steps - self.step, unit="step") as bar:
+        with progress("pretrain", self.steps - self.step, "step", shown=self.world.rank == 0) as bar:
             for fbank, masks in loader:
                 self.update(parallel, fbank, masks)
                 self.step += 1
