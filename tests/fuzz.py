@@ -21,13 +21,16 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import torch
 import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save
 
 from fungi_audio import config as config_module
 from fungi_audio import download, locks
 from fungi_audio.archives import unpack
+from fungi_audio.backbones import checkpoints, ssast
 from fungi_audio.datasets import csv, source
 from fungi_audio.datasets.index import index
 from fungi_audio.errors import FungiError
@@ -85,6 +88,37 @@ def archives() -> list[bytes]:
                 zipped.writestr(name, data)
         made.append(content.getvalue())
     return made
+
+
+HARM: list[str] = []
+
+
+class Harmful:
+    """A pickle that calls `HARM.append` when its code runs."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return harm, ()
+
+
+def harm() -> None:
+    HARM.append("code in a checkpoint ran")
+
+
+def pickles() -> list[bytes]:
+    """Small checkpoints in both formats of torch, good ones and some with code in them."""
+    made = []
+    for state in (tensors(), tensors() | {"code": Harmful()}):
+        for zipped in (True, False):
+            content = io.BytesIO()
+            torch.save(state, content, _use_new_zipfile_serialization=zipped)
+            made.append(content.getvalue())
+    return made
+
+
+def tensors() -> dict[str, Any]:
+    """What a checkpoint of SSAST begins with, small."""
+    shapes = {key: [2] * (axes - 1) + [64] for key, axes in ssast.NEEDED.items() if axes} | {"v.blocks.0.x": [1]}
+    return {key: torch.zeros(shape) for key, shape in shapes.items()} | {key: torch.tensor(128) for key in ssast.SIZES}
 
 
 @functools.cache
@@ -161,6 +195,14 @@ def read_archive(folder: Path, content: bytes) -> None:
         assert not target.parent.exists() or {path.name for path in target.parent.iterdir()} <= {"raw"}
 
 
+def read_checkpoint(folder: Path, content: bytes, suffix: str = ".pth") -> None:
+    path = (folder / "checkpoint").with_suffix(suffix)
+    path.write_bytes(content)
+    state = checkpoints.load(path)
+    assert all(value.isfinite().all() for value in state.values())
+    ssast.describe(state)
+
+
 READERS: dict[str, tuple[Case, Callable[[], st.SearchStrategy[Any]]]] = {
     "CSV metadata": (read_csv, lambda: mutations(TABLE)),
     "a dataset": (read_dataset, lambda: mutations(TABLE)),
@@ -170,6 +212,11 @@ READERS: dict[str, tuple[Case, Callable[[], st.SearchStrategy[Any]]]] = {
     "sources": (
         read_location,
         lambda: st.text(st.sampled_from("htps:/fil@#?%[]\\~.e\0é0 "), max_size=30) | st.text(max_size=10),
+    ),
+    "checkpoints (.pth)": (read_checkpoint, lambda: mutations(*pickles())),
+    "checkpoints (.safetensors)": (
+        functools.partial(read_checkpoint, suffix=".safetensors"),
+        lambda: mutations(save(tensors())),
     ),
     "archives": (read_archive, lambda: mutations(*archives())),
 }
@@ -202,6 +249,7 @@ def fuzz(reader: str, cases: int) -> tuple[int, int]:
         except FungiError as error:
             refused += 1
             assert str(error)
+        assert not HARM
 
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:

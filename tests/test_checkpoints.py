@@ -57,10 +57,27 @@ def timm(path: Path) -> None:
     torch.save({key.removeprefix("v."): value for key, value in STATE.items() if key.startswith("v.")}, path)
 
 
+def short(path: Path) -> None:
+    path.write_bytes(b"\x80\x02.")
+
+
+def legacy(old: bytes, new: bytes) -> Callable[[Path], None]:
+    """The format of torch before 1.6, with some bytes changed."""
+
+    def write(path: Path) -> None:
+        torch.save({"a": torch.zeros(3)}, path, _use_new_zipfile_serialization=False)
+        content = path.read_bytes()
+        assert old in content
+        path.write_bytes(content.replace(old, new))
+
+    return write
+
+
+WEIGHTS = STATE[PROJECTION]
 NAN = STATE[PROJECTION].clone()
 NAN[3, 5] = torch.nan
 REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "code in a zipped pickle": (with_code, "holds more than tensors and was not loaded, since a pickle can run code"),
+    "code in a zipped pickle": (with_code, r"holds more than tensors \(posix.system\) and was not loaded"),
     "code in an old pickle": (lambda path: with_code(path, _use_new_zipfile_serialization=False), "can run code"),
     "code in a bare pickle": (pickled, "was not loaded, since a pickle can run code|is not a checkpoint"),
     "a whole model instead of its weights": (saved(torch.nn.Linear(2, 2)), "holds more than tensors"),
@@ -81,6 +98,32 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a size that is no number": (saved(with_(p_input_tdim=torch.ones(2))), "p_input_tdim"),
     "a negative size": (saved(with_(p_input_tdim=torch.tensor(-5))), "no SSAST has that shape"),
     "an infinite size": (saved(with_(p_input_tdim=torch.tensor(torch.inf))), "p_input_tdim contains NaN or Inf"),
+    "a complex size": (saved(with_(p_input_tdim=torch.tensor(1j))), "p_input_tdim is a tensor of torch.complex64"),
+    "a pickle of three bytes": (short, "is not a checkpoint .* or is damaged"),
+    "an old file with another operation": (legacy(b"\x85q", b"\x86q"), "is not a checkpoint .* or is damaged"),
+    "sparse weights": (saved(with_(**{PROJECTION: WEIGHTS.to_sparse()})), f"{PROJECTION} is .*sparse"),
+    "weights without values (meta)": (saved(with_(**{PROJECTION: WEIGHTS.to("meta")})), f"{PROJECTION} is .*meta"),
+    "quantised weights": (
+        saved(with_(**{PROJECTION: torch.quantize_per_tensor(WEIGHTS, 0.1, 0, torch.qint8)})),
+        f"{PROJECTION} is .*qint8",
+    ),
+    "float8 weights": (saved(with_(**{PROJECTION: WEIGHTS.to(torch.float8_e4m3fn)})), f"{PROJECTION} is .*float8"),
+    "nested weights": (
+        saved(with_(**{PROJECTION: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])})),
+        f"{PROJECTION} is .*nested",
+    ),
+    "a million weights that are one": (
+        saved(with_(mask_embed=torch.zeros(1).expand(10**6))),
+        "mask_embed is .*expanded",
+    ),
+    "the same key with and without module.": (
+        saved(with_(**{"module.v.norm.bias": torch.zeros(192)})),
+        "v.norm.bias twice",
+    ),
+    "weights beyond float32": (
+        saved(with_(**{PROJECTION: WEIGHTS.double().fill_(1e300)})),
+        f"{PROJECTION} contains NaN",
+    ),
     "a token without axes": (saved(with_(**{"v.cls_token": torch.tensor(1.0)})), "v.cls_token"),
     "a patch without axes": (saved(with_(**{"v.patch_embed.proj.weight": torch.tensor(1.0)})), "v.patch_embed"),
     "a patch of no size": (saved(with_(**{"v.patch_embed.proj.weight": torch.ones(192, 1, 0, 16)})), "no SSAST has"),
@@ -102,6 +145,14 @@ def test_refused(tmp_path: Path, fault: str) -> None:
         load_backbone(path, FRAMES)
     assert str(path) in str(caught.value)
     assert not (tmp_path / "PWNED").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floats_are_cast(tmp_path: Path, dtype: torch.dtype) -> None:
+    weights = {key: value.to(dtype) if value.is_floating_point() else value for key, value in STATE.items()}
+    torch.save(weights, tmp_path / "checkpoint.pth")
+    backbone = load_backbone(tmp_path / "checkpoint.pth", FRAMES)
+    assert {value.dtype for value in backbone.state_dict().values()} == {torch.float32}
 
 
 @pytest.mark.fault("checkpoint", "a damaged safetensors file", "refused, naming it")
