@@ -2,6 +2,7 @@
 from fungi_audio.download import local_path
 from fungi_audio.provenance import code_digest
 from fungi_audio.presets import PRESETS
+from fungi_audio.references import fold_names
 from fungi_audio.registry import REGISTRY
 
 
@@ -45,9 +46,7 @@ def family_module(wildcards):
 
 def folds(name):
     """The folds of a dataset that this run evaluates, as they stand in file names."""
-    return [str(fold) for fold in config["datasets"][name].get("folds", [])] or [
-        "split"
-    ]
+    return fold_names(config["datasets"][name])
 
 
 def checkpoint(wildcards):
@@ -81,6 +80,13 @@ def shard_count(name, views):
     return cost.shards(config["datasets"][name], view_count(views))
 
 
+def part_count(name, feature):
+    """Parts of a feature, one a job: as many as its pass over the clean clips, their views or masks needs."""
+    settings = config["features"][feature]
+    passes = settings.get("masks") or view_count(view_set(settings))
+    return cost.shards(config["datasets"][name], passes)
+
+
 def stored(definition):
     """Whether a backbone's activations are a few tokens a clip, encoded once and kept."""
     return definition["pooling"] == "cls"
@@ -93,11 +99,13 @@ def feature_fold(name, fold):
 
 def feature_parts(dataset, backbone, feature, fold):
     """The Parquet parts of a feature as one fold sees it."""
-    shards = shard_count(dataset, view_set(config["features"][feature]))
     folder = (
         f"results/features/{dataset}/{backbone}/{feature}/{feature_fold(feature, fold)}"
     )
-    return [f"{folder}/part-{shard}.parquet" for shard in range(shards)]
+    return [
+        f"{folder}/part-{shard}.parquet"
+        for shard in range(part_count(dataset, feature))
+    ]
 
 
 def reported(path, caption, **labels):

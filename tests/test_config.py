@@ -75,12 +75,52 @@ def test_defaults_are_filled_in_for_the_objective_that_has_them():
             {"dataset": "demo", "backbone": "demo-tiny", "epochs": 2, "selection": "average", "average_from": 3},
             r"finetune.x: average_from 3 is after the last epoch \(2\)",
         ),
+        ("features/kl/temperature", float("nan"), r"features.kl.temperature is nan: expected a finite number"),
+        ("evaluation", {"linear": {"l2": {"to": 400}}}, r"evaluation.linear.l2.to is 400"),
+        ("datasets/demo\n", {"layout": "csv", "target_length": 64}, r"must match"),
+        ("datasets/table.csv", {"layout": "csv", "target_length": 64}, r"table.csv"),
+        ("backbones/demo-tiny/checkpoint", "random:huge-patch", r"random:huge-patch is not a model; allowed: tiny"),
+        ("backbones/demo-tiny/checkpoint", "http://x.org/a.pth", r"checkpoint is plain http"),
+        ("backbones/demo-tiny/layer", 99, r"backbones.demo-tiny: layer 99 does not exist; the model has 12 blocks"),
+        ("backbones/demo-tiny/pooling", "avg", r"backbones.demo-tiny: pooling: avg does not read token 0"),
+        ("datasets/demo/layout", "folder", r"datasets.demo.source is missing"),
         ("backbones/demo-tiny/checkpoint", "nowhere.pth", r"'nowhere.pth': no such file, and no preset"),
     ],
 )
 def test_mistakes(path, value, message):
     with pytest.raises(ConfigError, match=message):
         load(edited(path, value), ROOT)
+
+
+@pytest.mark.parametrize(
+    ("section", "definition", "message"),
+    [
+        ("finetune", {"dataset": "esc50", "backbone": "mine"}, r"backbones.mine.checkpoint is 'no.pth': no such"),
+        ("finetune", {"dataset": "demo", "backbone": "demo-tiny", "layer": 50}, r"finetune.x: layer 50 does not exist"),
+        ("finetune", {"dataset": "sounds", "backbone": "demo-tiny"}, r"finetune.x: sounds has no labels"),
+        ("embeddings", {"dataset": "demo", "model": "demo-tinny"}, r"did you mean 'demo-tiny'"),
+        ("embeddings", {"dataset": "gone", "model": "demo-tiny"}, r"datasets.gone.source: .* does not exist"),
+        ("embeddings", {"dataset": "demo", "model": "demo-tiny", "layer": "head"}, r"demo-tiny was not"),
+        ("embeddings", {"dataset": "demo", "model": "finetune:d/1", "layer": "weighted"}, r"finetune:d/1 was not"),
+        ("embeddings", {"dataset": "demo", "model": "finetune:d/1", "layer": "head"}, r"lacks \(head.hidden\)"),
+        ("transfer", {"dataset": "demo", "checkpoint": "no.safetensors"}, r"no such file and no model"),
+        ("transfer", {"dataset": "demo", "checkpoint": "finetune:d"}, r"demo has no fold ''"),
+        ("transfer", {"dataset": "demo", "checkpoint": "finetune:d/9"}, r"no fold '9'.* 1, 2, 3, 4, 5"),
+        ("transfer", {"dataset": "demo", "checkpoint": "finetune:e/1"}, r"transfer.x names 'e', which is not defined"),
+        ("datasets", {"layout": "folder", "source": ".", "target_length": 64}, r"run.datasets: x has no labels"),
+        ("features", {"objective": "mpc"}, r"random weights of backbones.random have no pretext heads"),
+    ],
+)
+def test_all_that_a_run_reaches_is_there_and_fits(section, definition, message, tmp_path):
+    config = edited(f"{section}/x", definition)
+    config["run"] |= {section: ["x"], "backbones": ["random"]}
+    config["backbones"]["random"] = {"family": "ssast", "checkpoint": "random:tiny-patch"}
+    config["backbones"]["mine"] = {"family": "ssast", "checkpoint": "no.pth"}
+    config["datasets"]["gone"] = {"layout": "csv", "source": str(tmp_path / "gone"), "target_length": 64}
+    config["datasets"]["sounds"] = {"layout": "folder", "source": str(tmp_path), "target_length": 64}
+    config.setdefault("finetune", {})["d"] = {"dataset": "demo", "backbone": "demo-tiny"}
+    with pytest.raises(ConfigError, match=message):
+        load(config, ROOT)
 
 
 @pytest.mark.parametrize("name", ["../../x", "a; touch PWNED", "", ".hidden", "a/b", "a b", "a\nb", "é"])

@@ -15,6 +15,7 @@ from torch import nn
 from ..errors import CheckpointError, ConfigError
 from ..patches import MEL, PATCHES, STRIDES, Grid, patch_grid
 from ..randomness import generator
+from ..target import check_target
 from .base import Activations, Backbone
 from .transformer import HEAD_WIDTH, Block
 
@@ -96,10 +97,7 @@ class SSAST(Backbone):
         gradient_tokens: str = "first",
     ) -> None:
         super().__init__()
-        if not -depth <= layer < depth:
-            raise ConfigError(f"layer {layer} does not exist; the backbone has {depth} blocks (0 to {depth - 1})")
-        if pooling == "avg" and gradient_tokens == "first":
-            raise ConfigError("pooling: avg does not read token 0, so its gradient is zero; set gradient_tokens: all")
+        check_target(layer, depth, pooling, gradient_tokens)
         self.width, self.frames, self.patch, self.pooling = width, frames, patch, pooling
         self.stride = stride or STRIDES.get(patch, patch)
         self.grid = patch_grid(frames, patch, self.stride)

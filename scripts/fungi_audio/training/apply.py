@@ -17,6 +17,7 @@ from ..backbones.ssast import SPECIAL, SSAST, build
 from ..datasets import folds
 from ..errors import CheckpointError, ConfigError, DataError
 from ..progress import progress
+from ..target import check_layer
 from .classifier import WEIGHTED, Classifier, is_finetuned, load_classifier
 from .finetune import predict
 from .labelled import label_matrix
@@ -99,10 +100,9 @@ def embed(model: Model, fbank: torch.Tensor, layer: int | str, tokens: bool) -> 
         hidden = classifier.tokens(fbank)
     else:
         blocks = len(network.blocks)
-        if not isinstance(layer, int) or not -blocks <= layer < blocks:
-            raise ConfigError(f"layer {layer} does not exist; the model has {blocks} blocks (0 to {blocks - 1})")
+        check_layer(int(layer), blocks)
         hidden = network.tokens(network.patch_embed(fbank))
-        for block in network.blocks[: layer % blocks + 1]:
+        for block in network.blocks[: int(layer) % blocks + 1]:
             hidden = block(hidden)
         hidden = network.norm(hidden)
     return hidden[:, SPECIAL:].flatten(1) if tokens else network.pool(hidden)
