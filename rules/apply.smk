@@ -22,7 +22,7 @@ rule embeddings:
         "../envs/torch.yaml"
     threads: 8
     resources:
-        **gpu_job(3600, 3 * cost.TORCH_MB),
+        **gpu_job(embedding_seconds, embedding_memory),
     params:
         settings=embedding,
         stride=lambda wildcards: config["backbones"]
@@ -47,11 +47,13 @@ rule transfer:
         "logs/transfer/{dataset}/{transfer}/{fold}.log",
     benchmark:
         "results/benchmarks/transfer/{dataset}/{transfer}/{fold}.tsv"
+    group:
+        shared("transfer", transfer_seconds)
     conda:
         "../envs/torch.yaml"
     threads: 8
     resources:
-        **gpu_job(3600, 2 * cost.TORCH_MB),
+        **gpu_job(transfer_seconds, transfer_memory, group="transfer"),
     params:
         multilabel=lambda wildcards: dataset(wildcards)["multilabel"],
         device=config["device"],

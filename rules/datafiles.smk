@@ -81,6 +81,7 @@ rule plan:
     benchmark:
         "results/benchmarks/plan/{dataset}.tsv"
     priority: 2
+    localrule: True
     conda:
         "../envs/evaluate.yaml"
     threads: 1

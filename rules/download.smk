@@ -41,11 +41,16 @@ rule checksum:
         "results/benchmarks/checksum/{dataset}.tsv"
     wildcard_constraints:
         dataset=layouts(synthetic=False),
+    localrule: LIGHT
     conda:
         "../envs/data.yaml"
     threads: 1
     resources:
-        **cpu_job(300),
+        **cpu_job(
+            lambda wildcards: cost.step_seconds(
+                "unpack", cost.clips(dataset(wildcards)), cores=1
+            )
+        ),
     params:
         sha256=lambda wildcards: dataset(wildcards)["sha256"],
     script:

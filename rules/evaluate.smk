@@ -55,6 +55,7 @@ rule table:
         "logs/table.log",
     benchmark:
         "results/benchmarks/table.tsv"
+    localrule: LIGHT
     conda:
         "../envs/evaluate.yaml"
     threads: 1

@@ -1,4 +1,5 @@
 # What extraction's rules ask: their inputs and what the cost model predicts for them.
+from dataclasses import replace
 
 
 def frames_of_all_clips(wildcards):
@@ -67,10 +68,9 @@ def gradient_inputs(wildcards):
 
 
 def gradient_share(wildcards):
-    views = view_set(feature(wildcards))
-    return cost.clips(dataset(wildcards)) / shard_count(
-        wildcards.dataset, views
-    ), view_count(views)
+    shards = part_count(wildcards.dataset, wildcards.feature)
+    views = view_count(view_set(feature(wildcards)))
+    return cost.clips(dataset(wildcards)) / shards, views
 
 
 def gradient_cost(wildcards):
@@ -84,3 +84,14 @@ def gradient_cost(wildcards):
             clips, views, dataset(wildcards)["target_length"], trunk, rate
         )
     return seconds
+
+
+def masked_seconds(wildcards):
+    clips, _ = gradient_share(wildcards)
+    trunk = cost.trunk(backbone(wildcards))
+    shape = replace(trunk, stride=trunk.patch)
+    rate = cost.rate(config["cluster"], config["device"], cores=8)
+    masks = feature(wildcards)["masks"]
+    return cost.encode_seconds(
+        clips, masks, dataset(wildcards)["target_length"], shape, rate
+    )

@@ -35,7 +35,7 @@ rule finetune:
         "../envs/torch.yaml"
     threads: 8
     resources:
-        **gpu_job(tuning_seconds, 3 * cost.TORCH_MB),
+        **gpu_job(tuning_seconds, tuning_memory, resumes=True),
     params:
         settings=tuning,
         stride=lambda wildcards: config["backbones"][tuning(wildcards)["backbone"]][
@@ -79,11 +79,13 @@ rule finetune_scores:
         "logs/finetune_scores/{dataset}/{backbone}/{tuning}/{fold}.log",
     benchmark:
         "results/benchmarks/finetune_scores/{dataset}/{backbone}/{tuning}/{fold}.tsv"
+    group:
+        "finetune_scores"
     conda:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        **cpu_job(0, cost.TORCH_MB),
+        **cpu_job(0, cost.TORCH_MB, group="finetune_scores"),
     params:
         folds=compared_folds,
         code=code_digest("training.selection", "training.labelled"),

@@ -30,9 +30,7 @@ rule gradient:
         ],
         settings=feature,
         frames=lambda wildcards: dataset(wildcards)["target_length"],
-        shards=lambda wildcards: shard_count(
-            wildcards.dataset, view_set(feature(wildcards))
-        ),
+        shards=lambda wildcards: part_count(wildcards.dataset, wildcards.feature),
         seed=config["seed"],
         device=config["device"],
         precision=config["precision"],

@@ -41,7 +41,7 @@ rule masked_gradient:
             dataset(wildcards)["std"],
         ],
         settings=feature,
-        shards=lambda wildcards: shard_count(wildcards.dataset, "clean"),
+        shards=lambda wildcards: part_count(wildcards.dataset, wildcards.feature),
         seed=config["seed"],
         device=config["device"],
         precision=config["precision"],

@@ -28,8 +28,9 @@ rule pretrain:
     resources:
         **gpu_job(
             pretrain_seconds,
-            4 * cost.TORCH_MB,
-            gpus=config["cluster"]["training_gpus"],
+            pretrain_memory,
+            gpus=pretrain_gpus(),
+            resumes=True,
         ),
     params:
         settings=pretraining,

@@ -54,9 +54,18 @@ def step(name, cores):
     )
 
 
+def small(definition):
+    """Whether light work on a dataset takes seconds."""
+    return cost.clips(definition) <= 10_000
+
+
+# Light rules run where snakemake is typed, unless a dataset is large.
+LIGHT = all(small(config["datasets"][name]) for name in config["run"]["datasets"])
+
+
 def prepared(wildcards):
-    """Datasets of up to 10,000 clips go from archive to log-mels in one Slurm job."""
-    return "audio" if cost.clips(dataset(wildcards)) <= 10_000 else None
+    """Small datasets go from archive to log-mels in one Slurm job."""
+    return "audio" if small(dataset(wildcards)) else None
 
 
 def shared(group, seconds):

@@ -63,7 +63,7 @@ STAGES = {
 
 def extraction(name, backbone, feature):
     """Benchmark files of the jobs from log-mels to a feature, for all folds, and its parts for one fold."""
-    shards = range(shard_count(name, view_set(config["features"][feature])))
+    shards = range(part_count(name, feature))
     files = {}
     for fold, shard in product(folds(name), shards):
         job = SimpleNamespace(

@@ -1,5 +1,4 @@
-# What the rules of training and of trained models ask: definitions, inputs, costs.
-from dataclasses import replace
+# What the rules of training ask: definitions, inputs, costs.
 from types import SimpleNamespace
 
 from fungi_audio.patches import PATCHES
@@ -17,16 +16,42 @@ def pretrain_files(template):
     ]
 
 
-def pretrain_seconds(wildcards):
+def training_rate():
+    """Operations per second of one GPU, or of a job's eight cores."""
+    return cost.rate(config["cluster"], config["device"], cores=8)
+
+
+def pretrain_gpus():
+    """Processes that pretrain together, one a GPU."""
+    return 1 if config["device"] == "cpu" else config["cluster"]["training_gpus"]
+
+
+def pretrain_shape(wildcards):
     settings = pretraining(wildcards)
+    patch = PATCHES[settings["kind"]]
+    return cost.Trunk(cost.WIDTHS[settings["size"]], patch=patch, stride=patch)
+
+
+def pretrain_seconds(wildcards):
+    settings, shape = pretraining(wildcards), pretrain_shape(wildcards)
     samples = settings["epochs"] * sum(
         cost.clips(config["datasets"][name]) for name in settings["datasets"]
     )
     passes = samples * (2 if settings["objective"] == "joint" else 1)
-    patch = PATCHES[settings["kind"]]
-    shape = cost.Trunk(cost.WIDTHS[settings["size"]], patch=patch, stride=patch)
-    rate = cost.rate(config["cluster"], config["device"], cores=8)
+    rate = training_rate() * pretrain_gpus()
     return cost.training_seconds(passes, settings["target_length"], shape, rate)
+
+
+def pretrain_memory(wildcards):
+    settings, shape = pretraining(wildcards), pretrain_shape(wildcards)
+    at_once = settings["batch_size"] / settings["accumulate"]
+    return cost.training_mb(
+        shape,
+        settings["target_length"],
+        settings["batch_size"],
+        processes=pretrain_gpus(),
+        kept=at_once if config["device"] == "cpu" else 0,
+    )
 
 
 def tuning(wildcards):
@@ -53,10 +78,20 @@ def tuning_checkpoint(wildcards):
 def tuning_seconds(wildcards):
     settings = tuning(wildcards)
     clips = config["datasets"][settings["dataset"]]
-    shape = cost.trunk(config["backbones"][settings["backbone"]])
-    rate = cost.rate(config["cluster"], config["device"], cores=8)
+    shape = model_shape(settings["backbone"])
+    samples = settings["epochs"] * cost.clips(clips)
     return cost.training_seconds(
-        settings["epochs"] * cost.clips(clips), clips["target_length"], shape, rate
+        samples, clips["target_length"], shape, training_rate()
+    )
+
+
+def tuning_memory(wildcards):
+    settings = tuning(wildcards)
+    return cost.training_mb(
+        model_shape(settings["backbone"]),
+        config["datasets"][settings["dataset"]]["target_length"],
+        settings["batch_size"],
+        kept=settings["batch_size"] if config["device"] == "cpu" else 0,
     )
 
 
@@ -78,50 +113,3 @@ def finetuned(suffix):
         for settings in [config["finetune"][name]]
         for fold in folds(settings["dataset"])
     ]
-
-
-def embedding(wildcards):
-    return config["embeddings"][wildcards.embedding]
-
-
-def transfer(wildcards):
-    return config["transfer"][wildcards.transfer]
-
-
-def model_file(model):
-    """A backbone of the configuration, a model that this run fine-tunes (finetune:NAME/FOLD) or a file."""
-    if model in config["backbones"]:
-        return checkpoint(SimpleNamespace(backbone=model))
-    if model.startswith("finetune:"):
-        return f"results/finetune/{model.removeprefix('finetune:')}/model.safetensors"
-    return model
-
-
-def embedding_statistics(wildcards):
-    """A backbone's inputs are normalised like the dataset's; a fine-tuned model brings its own statistics."""
-    settings = embedding(wildcards)
-    if settings["model"] not in config["backbones"]:
-        return []
-    name = settings["dataset"]
-    return f"results/{name}/fbank-{config['datasets'][name]['target_length']}.json"
-
-
-def transfers(suffix):
-    """One file for every evaluation of a checkpoint on another dataset and fold of that dataset."""
-    return [
-        f"results/evaluation/{settings['dataset']}/{name}/transfer/{fold}.{suffix}"
-        for name in config["run"]["transfer"]
-        for settings in [config["transfer"][name]]
-        for fold in folds(settings["dataset"])
-    ]
-
-
-def masked_seconds(wildcards):
-    clips, _ = gradient_share(wildcards)
-    trunk = cost.trunk(backbone(wildcards))
-    shape = replace(trunk, stride=trunk.patch)
-    rate = cost.rate(config["cluster"], config["device"], cores=8)
-    masks = feature(wildcards)["masks"]
-    return cost.encode_seconds(
-        clips, masks, dataset(wildcards)["target_length"], shape, rate
-    )

@@ -42,6 +42,9 @@ GRADIENT_CLIPS = 1024  #: clips whose gradients are projected at once (`extract.
 PROJECTED_ROWS = 16  #: rows of the gradient that are formed at once (`projection.project`)
 WIDTHS = {"tiny": 192, "small": 384, "base": 768}
 DEPTH = 12
+HEAD_WIDTH = 64
+MODEL_COPIES = 7  #: weights, gradient, Adam's two moments, the best so far, what is read or written to go on
+READ_AHEAD = 16  #: batches that the loader's processes of a training hold
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,20 @@ def gradient_mb(clips: float, views: int, trunk: Trunk) -> int:
     block = (trunk.width + GRADIENT_CLIPS) * PROJECTED_ROWS * (trunk.width + 1)
     arrays = 4 * (model + block + clips * trunk.width)
     return PYTHON_MB + TORCH_MB + math.ceil((arrays + 2 * activation_bytes(GRADIENT_CLIPS, views, trunk)) / 1e6)
+
+
+def training_mb(trunk: Trunk, frames: int, batch: float, processes: int = 1, kept: float = 0) -> int:
+    """Memory of a training: torch, weights and Adam's moments in every process, the log-mels that are read ahead.
+
+    Args:
+        batch: clips of a step, of all processes.
+        kept: clips whose activations wait in main memory for the backward pass; 0 on a GPU.
+    """
+    n = tokens(frames, trunk)
+    model = MODEL_COPIES * 12 * trunk.depth * trunk.width**2
+    ahead = READ_AHEAD * batch * MEL * frames
+    activations = kept * trunk.depth * (16 * n * trunk.width + 2 * (trunk.width // HEAD_WIDTH) * n**2)
+    return PYTHON_MB + math.ceil(processes * (TORCH_MB + 4 * model / 1e6) + 4 * (ahead + activations) / 1e6)
 
 
 def fbank_mb(clips: int, frames: int, cores: int) -> int:
