@@ -9,7 +9,7 @@ import pytest
 from fungi_audio.errors import DataError
 from fungi_audio.files import sha256
 from fungi_audio.provenance import shown, without_secrets, write_record
-from fungi_audio.report.settings import used
+from fungi_audio.report.settings import removed, used
 from fungi_audio.trace import trace
 
 CONFIG = {
@@ -25,7 +25,10 @@ SCORES = "dataset,backbone,features,fold,value\n"
 def test_urls_are_shown_without_secrets() -> None:
     for url in ("https://me:SECRET@example.org/x.zip?token=SECRET", "https://a@b:SECRET@example.org/x.zip#SECRET"):
         assert shown(url) == "https://example.org/x.zip"
-    assert without_secrets([{"a": ("file:x", "https://[x?SECRET", 1)}]) == [{"a": ["file:x", "https://[x", 1]}]
+    assert without_secrets([{"a": ("file:x", "https://[x?SECRET", 1)}]) == [{"a": ["file:x", "https://[x?...", 1]}]
+    address = "https://me:SECRET@example.org/get?file=SECRET&token=${TOKEN}&v=${A}SECRET&x=SECRET==&n=#SECRET"
+    kept = without_secrets(address)
+    assert kept == "https://example.org/get?file=...&token=${TOKEN}&v=...&x=...&n=" == without_secrets(kept)
 
 
 @pytest.mark.fault("secrets", "a token in the config", "not in the records or in the report's config")
@@ -37,7 +40,7 @@ def test_records_hold_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     )
     assert (tmp_path / "results/provenance/download/birds-x.zip.json").is_file()
     assert all(b"SECRET" not in path.read_bytes() for path in tmp_path.rglob("*.json"))
-    assert "SECRET" not in str(used(CONFIG))
+    assert "SECRET" not in str(used(CONFIG)) and removed(used(CONFIG))
 
 
 def made(tmp_path: Path) -> Path:

@@ -132,8 +132,12 @@ def test_a_run_of_one_feature_has_a_report(small_results: Results, tmp_path: Pat
         tmp_path / "table.csv", tmp_path / "comparisons.csv", files, small_results[1]["maps"], None
     )
     config = small_run.config({"demo": 6}, small_run.BACKBONES)
+    config["datasets"]["demo"]["source"] = "https://example.org/get?file=birds.zip&token=${STORAGE_TOKEN}"
+    config["run"] |= {"finetune": [], "transfer": [], "embeddings": []}
+    config = settings.used(config)
     text = page.render(scores, found, config, small_run.GRAPH, {}, run.rule_times(tmp_path), run.facts(found), None)
     assert "no embedding and gradients to compare" in text
+    assert "get?file=...&amp;token=${STORAGE_TOKEN}" in text and "in place of <code>...</code>" in text
 
 
 def test_fine_tuned_models_are_rows_with_gains_of_their_own(pairs: list[results.Pair]) -> None:
@@ -212,6 +216,7 @@ def test_nothing_is_loaded_from_elsewhere_and_names_are_data(small_report: Path)
 
 
 def test_the_configuration_in_the_report_runs_again(small_report: Path) -> None:
+    assert "in place of <code>...</code>" not in small_report.read_text(encoding="utf-8")
     full = check(
         yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")), ROOT / "schemas/config.schema.yaml"
     )

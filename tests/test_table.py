@@ -293,7 +293,7 @@ def test_a_fold_that_cannot_be_graded(several_labels: Run) -> None:
     long = table.collect(run.scores)
     long.loc[long["fold"] == "2", "value"] = np.nan
     (note,) = [text for text in render.notes(long, [], []) if "mAP" in text]
-    assert note.startswith("my_data: no mAP in fold 2, ")
+    assert note.startswith("my_data: no mAP in fold 2 (")
     long["value"] = np.nan
     found = table.comparisons(long, run.predictions, "embedding", seed=42)
     for text in (

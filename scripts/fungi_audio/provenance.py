@@ -105,13 +105,23 @@ def shown(url: str) -> str:
     return re.sub("://[^/?#]*@", "://", re.split("[?#]", url)[0])
 
 
+def masked(url: str) -> str:
+    """A URL for records: as `shown`, and of its query the names; of the values only those that are ``${NAME}``."""
+    query = url.partition("#")[0].partition("?")[2]
+    parts = []
+    for part in query.split("&"):
+        name, sign, value = part.partition("=") if "=" in part else ("", "", part)
+        parts.append(name + sign + (value if re.fullmatch(r"(\$\{\w+\})?", value) else "..."))
+    return shown(url) + (f"?{'&'.join(parts)}" if query else "")
+
+
 def without_secrets(value: Any) -> Any:
-    """JSON values with every URL as `shown`."""
+    """JSON values with every URL as `masked`."""
     if isinstance(value, dict):
         return {key: without_secrets(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [without_secrets(item) for item in value]
-    return shown(value) if isinstance(value, str) and "://" in value else value
+    return masked(value) if isinstance(value, str) and "://" in value else value
 
 
 def write_record(log: Path, **job: Any) -> None:

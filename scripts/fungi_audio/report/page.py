@@ -84,6 +84,7 @@ def render(
         digest=settings.digest(config),
         config_name=CONFIG_NAME,
         config=settings.as_yaml(config),
+        removed=settings.removed(config),
     )
 
 

@@ -1,6 +1,7 @@
 """The configuration as the report shows it."""
 
 import hashlib
+import re
 from typing import Any
 
 import yaml
@@ -25,6 +26,11 @@ def used(config: dict[str, Any]) -> dict[str, Any]:
         names["datasets"] += config["pretrain"][name]["datasets"]
     chosen = {section: {name: config[section][name] for name in some} for section, some in names.items() if some}
     return without_secrets(kept | chosen)
+
+
+def removed(config: dict[str, Any]) -> bool:
+    """Whether a config from `used` lacks values of a URL's query."""
+    return bool(re.search(r"://\S*[?&=]\.\.\.", as_yaml(config)))
 
 
 def as_yaml(config: dict[str, Any]) -> str:
