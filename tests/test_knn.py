@@ -74,6 +74,19 @@ def test_cosine_votes_are_the_formula() -> None:
         np.testing.assert_allclose(shares, expected, rtol=1e-5, atol=1e-12)
 
 
+@pytest.mark.parametrize("temperature", [0.0014, 0.001, 1e-6, 1e-300])
+@pytest.mark.fault("k-NN", "a temperature of {temperature}", "the nearest neighbour decides; no overflow")
+def test_a_low_temperature_is_the_nearest_neighbour(temperature: float) -> None:
+    rng = np.random.default_rng(3)
+    train, test = rng.normal(size=(30, 5)).astype(np.float32), rng.normal(size=(9, 5)).astype(np.float32)
+    labels = rng.integers(0, 3, 30)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        ((_, votes),) = knn.cosine_votes(train, one_hot(labels), test, [6], temperature)
+        ((_, nearest),) = knn.cosine_votes(train, one_hot(labels), test, [1], temperature)
+    assert np.isfinite(votes).all()
+    np.testing.assert_array_equal(votes.argmax(axis=1), nearest.argmax(axis=1))
+
+
 def test_more_neighbours_than_clips_is_refused() -> None:
     knn.check_k([1, 20], 20)
     with pytest.raises(ConfigError, match=r"knn\.k asks for 50, 100 neighbours, but the fold has only 20 training"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fungi_audio import trace as trace_module
 from fungi_audio.errors import DataError
 from fungi_audio.files import sha256
 from fungi_audio.provenance import shown, without_secrets, write_record
@@ -90,3 +91,38 @@ def test_trace_of_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     record.write_text(json.dumps(json.loads(record.read_text()))[:50])
     with pytest.raises(DataError, match=r"step0\.json is damaged"):
         trace(table, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("table.md", b"# Results\n\n| features | accuracy |\n"),
+        ("comparisons.csv", b"dataset,backbone,features,protocol\nbirds,tiny,kl,knn\n"),
+        ("part.parquet", b"PAR1\xff\x00\n"),
+        ("empty.csv", b""),
+        ("a folder", None),
+    ],
+)
+@pytest.mark.fault("provenance", "{name} instead of table.csv", "one message that says which file to give")
+def test_trace_of_what_is_no_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made(tmp_path)
+    path = tmp_path / "results" / name
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(DataError, match=r"Give the path of a run's results/table\.csv"):
+        trace(path, 0)
+
+
+def test_trace_of_a_large_archive_reads_the_recorded_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trace_module, "HASHED", 3)
+    table = made(tmp_path)
+    assert trace(table, 1)["files"]["birds.zip"] == "a large file, not read"
+    output = tmp_path / "results/birds/archive.sha256"
+    output.parent.mkdir()
+    output.write_text(f"{64 * 'a'}  birds.zip\n")
+    job = {"input": ["birds.zip"], "output": ["results/birds/archive.sha256"], "params": {}}
+    write_record(Path("logs/checksum/birds.log"), config=CONFIG, rule="checksum", **job)
+    assert trace(table, 1)["files"]["birds.zip"] == 64 * "a"

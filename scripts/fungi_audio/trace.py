@@ -24,6 +24,7 @@ from .report.settings import used
 HASHED = 1 << 30  # bytes of the largest file that is read for its digest
 
 ORIGIN = ("dataset", "backbone", "features", "fold")
+WANTED = "Give the path of a run's results/table.csv"
 MADE_WITH = ("commit", "versions", "device", "machine")
 
 
@@ -54,7 +55,7 @@ def trace(table: str | Path, row: int) -> dict[str, Any]:
     return {
         "score": score,
         "seed": jobs[0]["config"]["seed"],
-        "files": {path: _digest(folder, path) for path in chain},
+        "files": {path: _digest(folder, path, records) for path in chain},
         "made with": _grouped(jobs),
         "jobs": [{key: job[key] for key in ("rule", "output", "params")} for job in jobs],
         "config": used(jobs[0]["config"]),
@@ -64,11 +65,13 @@ def trace(table: str | Path, row: int) -> dict[str, Any]:
 def _row(table: Path, row: int) -> dict[str, str]:
     try:
         with table.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise DataError(
-            f"{table} cannot be read: {error.strerror}. Give the path of a run's results/table.csv"
-        ) from error
+            reader = csv.DictReader(file)
+            columns, rows = reader.fieldnames or [], list(reader)
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{table} cannot be read: {getattr(error, 'strerror', None) or error}. {WANTED}") from error
+    missing = [column for column in ORIGIN if column not in columns]
+    if missing:
+        raise DataError(f"{table} is not a table of results: it lacks the column {', '.join(missing)}. {WANTED}")
     if not 0 <= row < len(rows):
         raise DataError(f"{table} has the rows 0 to {len(rows) - 1}, no row {row}")
     return rows[row]
@@ -80,9 +83,9 @@ def _records(folder: Path) -> dict[str, dict[str, Any]]:
     for path in sorted((folder / RECORDS).rglob("*.json")):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataError(f"{path} is damaged: {error}") from error
-        found |= dict.fromkeys(record["output"], record)
+            found |= dict.fromkeys(record["output"], record)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} is damaged: {error}; run the workflow again") from error
     return found
 
 
@@ -112,11 +115,12 @@ def _chain(path: str, records: dict[str, Any]) -> Iterator[str]:
         seen |= set(new)
 
 
-def _digest(folder: Path, path: str) -> str:
-    """The SHA-256 of a file: the one recorded by its download, else of the file as it is now."""
-    recorded = folder / f"{path}.sha256"
-    if recorded.is_file():
-        return recorded.read_text(encoding="utf-8").split()[0]
+def _digest(folder: Path, path: str, records: dict[str, Any]) -> str:
+    """The SHA-256 of a file: as its download or the rule `checksum` recorded it, else of the file as it is now."""
+    recorded = [f for f, job in records.items() if f.endswith("/archive.sha256") and path in job["input"]]
+    for file in [*recorded, f"{path}.sha256"]:
+        if (folder / file).is_file():
+            return (folder / file).read_text(encoding="utf-8").split()[0]
     if (folder / path).is_dir():
         return "a folder"
     if not (folder / path).is_file():

@@ -77,10 +77,11 @@ def cosine_votes(
     """Votes of the k most similar (cosine) rows, each weighted by exp(similarity / temperature).
 
     As in Z. Wu et al., "Unsupervised feature learning via non-parametric instance discrimination"
-    (2018), section 3.4. Arguments and result as in `uniform_votes`.
+    (2018), section 3.4. Arguments and result as in `uniform_votes`. Weights are relative to the most similar
+    row's, so that a low temperature does not overflow.
     """
     distances, indices = neighbours(_unit(train), _unit(test), max(ks))
-    yield from _votes(np.exp((1 - distances / 2) / temperature), indices, targets, ks)
+    yield from _votes(np.exp((distances[:, :1] - distances) / 2 / temperature), indices, targets, ks)
 
 
 def _votes(
