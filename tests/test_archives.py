@@ -153,6 +153,18 @@ def test_names_that_are_too_long(tmp_path: Path, target: Path) -> None:
     refused(write_tar(tmp_path / "a.tar", [("n" * 300, b"x")]), target, "more than 255 bytes")
 
 
+@pytest.mark.parametrize("name", ["/".join(10 * ["n" * 200]), "/".join(2000 * ["a"])], ids=["long", "deep"])
+@pytest.mark.fault("archive", "a path of more than 1,024 bytes, or of 2,000 folders", "refused by name; nothing left")
+def test_paths_that_are_too_long(tmp_path: Path, target: Path, name: str) -> None:
+    refused(
+        write_tar(tmp_path / "a.tar", [(name, b"x")]), target, f"member '{name[:50]}.*' has a path of more than 1024"
+    )
+    refused(write_zip(tmp_path / "a.zip", [(name, b"x")]), target, "has a path of more than 1024 bytes")
+    deep = "/".join(512 * ["a"])
+    unpack(write_tar(tmp_path / "a.tar", [(deep, b"x")]), target, 1)
+    assert contents(target) == {deep: b"x"}
+
+
 @pytest.mark.parametrize("link", ["/etc/passwd", "../../secret", "missing", "top", "..", "top/a.wav/x", ""])
 @pytest.mark.fault("archive", "a symbolic or hard link to {link!r}", "refused by name; nothing left")
 def test_links_out(tmp_path: Path, target: Path, link: str) -> None:
@@ -271,6 +283,57 @@ def test_truncated(tmp_path: Path, target: Path) -> None:
         for keep in (0, 1, 100, ends // 2, ends - 1):
             archive.write_bytes(whole[:keep])
             refused(archive, target, "damaged, cut short or not a zip or tar")
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+@pytest.mark.fault("archive", "cut short inside a member", "refused by name; nothing left")
+def test_truncated_inside_a_member(tmp_path: Path, target: Path, mode: str) -> None:
+    """Of an archive in one compressed piece, as much as can be read is read."""
+    archive = write_tar(tmp_path / "a.tar", [("top/a", os.urandom(300_000)), ("top/b", os.urandom(3_000_000))], mode)
+    os.truncate(archive, archive.stat().st_size * 3 // 4)
+    refused(archive, target, "is damaged, cut short .* at or after member 'top/b'")
+    archive = write_zip(tmp_path / "a.zip", [("top/a", b"a"), ("top/b", os.urandom(3000))])
+    data = bytearray(archive.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    archive.write_bytes(data)
+    refused(archive, target, "is damaged, cut short .* at or after member 'top/b'")
+
+
+@pytest.mark.parametrize("pack", [lambda tar: tar, gzip.compress], ids=["tar", "tar.gz"])
+@pytest.mark.fault("archive", "two tar archives one after the other", "refused; nothing left")
+def test_two_archives_in_one_file(tmp_path: Path, target: Path, pack: Callable[[bytes], bytes]) -> None:
+    parts = [write_tar(tmp_path / name, [(name, b"x")]).read_bytes() for name in ("a", "b")]
+    archive = tmp_path / "archive"
+    archive.write_bytes(pack(parts[0]) + pack(parts[1]))
+    refused(archive, target, "goes on after its end")
+    archive.write_bytes(gzip.compress(parts[0][:700]) + gzip.compress(parts[0][700:]))
+    unpack(archive, target, 1)
+    assert contents(target) == {"a": b"x"}
+
+
+def tar_header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """A header with a size in GNU's binary form, which can be negative."""
+    header = bytearray(entry(name, kind).tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = b"\xff" + size.to_bytes(11, "big", signed=True)
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+@pytest.mark.parametrize("size", [-512, -1, -(10**15)])
+@pytest.mark.fault("archive", "a size of {size} (tar, type {kind!r})", "refused by name; nothing left")
+def test_negative_sizes(tmp_path: Path, target: Path, size: int, kind: bytes) -> None:
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(tar_header("n", size, kind) + b"\0" * 1024)
+    refused(archive, target, f"member 'n' declares {size} bytes")
+
+
+@pytest.mark.fault("archive", "a negative size in an extended header", "refused by name; nothing left")
+def test_negative_sizes_in_extended_headers(tmp_path: Path, target: Path) -> None:
+    info = entry("n")
+    info.pax_headers = {"size": "-512"}
+    refused(write_tar(tmp_path / "a.tar", [(info, b"")]), target, "member 'n' declares -512 bytes")
 
 
 @pytest.mark.fault("archive", "a tar cut between two members", "refused; nothing left")

@@ -32,6 +32,7 @@ SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", "
 OPENERS: dict[bytes, Callable[[Any], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 BLOCK = 4096  # bytes on disk that the smallest member takes
 MAX_NAME = 255  # bytes that file systems allow
+MAX_PATH = 1024
 MAX_HEADER = 1 << 20  # bytes of an extended tar header, which is read into memory
 CHUNK = 1 << 20
 DAMAGE = (
@@ -76,7 +77,7 @@ def unpack(archive: str | Path, folder: str | Path, max_gigabytes: float) -> Non
         raise DataError(f"{archive} is not a file; an archive was expected")
     contents = Contents(archive, max_gigabytes)
     links = []
-    with _readable(archive), whole_folder(folder) as root, progress("unpack", archive.stat().st_size, "B") as bar:
+    with _readable(contents), whole_folder(folder) as root, progress("unpack", archive.stat().st_size, "B") as bar:
         for member in _members(archive, contents):
             path = root / contents.admit(member)
             if member.kind == "folder":
@@ -107,6 +108,7 @@ class Contents:
         self.archive = archive
         self.limit = max_gigabytes
         self.declared = 0
+        self.member = ""  # the last one whose header was read
         self.seen: dict[str, tuple[str, bool]] = {}  # by caseless path: path, is it a folder
 
     def refuse(self, name: str, reason: str) -> NoReturn:
@@ -117,13 +119,16 @@ class Contents:
 
     def declare(self, name: str, size: int) -> None:
         """Count what a member is going to take."""
+        if size < 0:
+            self.refuse(name, f"declares {size} bytes")
         self.declared += BLOCK + size
         if self.declared > self.limit * 1e9:
             self.refuse(name, f"brings the unpacked size above max_gigabytes: {self.limit:g}")
 
     def admit(self, member: Member) -> str:
         """The path of a member below the folder; refuses what must not be unpacked."""
-        name, path = member.name, PurePosixPath(member.name)
+        self.member = name = member.name
+        path = PurePosixPath(name)
         if path.is_absolute() or re.match(r"[A-Za-z]:", name):
             self.refuse(name, "has an absolute path")
         if ".." in path.parts:
@@ -134,6 +139,8 @@ class Contents:
             self.refuse(name, "has no name")
         if any(len(part.encode()) > MAX_NAME for part in path.parts):
             self.refuse(name[:MAX_NAME], f"has a name of more than {MAX_NAME} bytes")
+        if len(str(path).encode()) > MAX_PATH:
+            self.refuse(name[:MAX_NAME], f"has a path of more than {MAX_PATH} bytes")
         if member.kind not in ("file", "folder", "link"):
             self.refuse(name, f"is a {member.kind}")
         if member.kind != "folder" and self.seen.get(caseless(str(path)), ("",))[0] == str(path):
@@ -198,18 +205,20 @@ def _zip_kind(info: zipfile.ZipInfo) -> str:
 
 
 def _tar_members(raw: IO[bytes], stream: Any, contents: Contents) -> Iterator[Member]:
-    limited = _Limited(stream, contents)
-    with tarfile.open(fileobj=limited, mode="r|", tarinfo=_Header, bufsize=CHUNK) as packed:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=_Limited(stream, contents), mode="r|", tarinfo=_Header, bufsize=CHUNK) as packed:  # type: ignore[call-overload]
         for info in packed:
             contents.declare(info.name, info.size)
-            limited.member = info.name
             if info.issym():
                 target = _resolved(info.name, info.linkname)
             else:
                 target = posixpath.normpath(info.linkname) if info.islnk() else ""
             yield Member(info.name, _tar_kind(info), target, partial(packed.extractfile, info), raw.tell())
-    while limited.read(CHUNK):
-        pass
+        while rest := packed.fileobj.read(CHUNK):
+            if rest.strip(b"\0"):
+                raise DataError(
+                    f"{contents.archive} goes on after its end, as several tar archives in one file do. Nothing was "
+                    "unpacked; unpack it by hand and give the folder, or pack it as one archive"
+                )
 
 
 def _tar_kind(info: tarfile.TarInfo) -> str:
@@ -231,13 +240,12 @@ class _Limited:
     def __init__(self, stream: IO[bytes], contents: Contents) -> None:
         self.stream, self.contents = stream, contents
         self.left = contents.limit * 1e9
-        self.member = ""
 
     def read(self, size: int) -> bytes:
         data = self.stream.read(size)
         self.left -= len(data)
         if self.left < 0:
-            self.contents.refuse(self.member, f"expands above max_gigabytes: {self.contents.limit:g}")
+            self.contents.refuse(self.contents.member, f"expands above max_gigabytes: {self.contents.limit:g}")
         return data
 
 
@@ -252,17 +260,20 @@ class _Header(tarfile.TarInfo):
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"{error} where a member or the archive's end should be") from None
+        if header.size < 0:
+            raise tarfile.ReadError(f"member {header.name!r} declares {header.size} bytes")
         if not (header.isfile() or header.isdir()) and header.size > MAX_HEADER:
             raise tarfile.ReadError(f"an extended header of {header.size} bytes")
         return header
 
 
 @contextmanager
-def _readable(archive: Path) -> Iterator[None]:
+def _readable(contents: Contents) -> Iterator[None]:
     try:
         yield
     except DAMAGE as error:
+        where = f" at or after member {contents.member!r}" if contents.member else ""
         raise DataError(
-            f"{archive} is damaged, cut short or not a zip or tar archive: {error}. Nothing was unpacked; "
-            "delete the file and fetch it again"
+            f"{contents.archive} is damaged, cut short or not a zip or tar archive{where}: {error}. Nothing was "
+            "unpacked; delete the file and fetch it again"
         ) from error
