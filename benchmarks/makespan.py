@@ -34,22 +34,27 @@ class Job:
     outputs: tuple[str, ...]
     seconds: float
     gpus: int
+    group: int = 0  #: jobs with the same number share a Slurm job; 0: a job of its own
 
 
 def plan(configfile: Path, start: float) -> list[Job]:
     """Every job of the run, from Snakemake's dry run."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", "--directory", folder]
-        command += ["--snakefile", str(ROOT / "Snakefile"), "--configfile", str(configfile)]
+        command = [sys.executable, "-m", "snakemake", "--dry-run", "--profile", str(ROOT / "slurm")]
+        command += ["--directory", folder, "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(configfile)]
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    jobs = []
-    for block in re.split(r"^ *(?:local)?rule ", text, flags=re.MULTILINE)[1:]:
-        rule = block[: block.index(":")]
+    jobs, groups = [], 0
+    for block in re.split(r"^(?=\[.*Group job | *rule )", text, flags=re.MULTILINE)[1:]:
+        if block.startswith("["):
+            groups += 1
+            continue
+        rule = block[: block.index(":")].split()[1]
         lines = dict(re.findall(r"^ +(\w+): (.*)$", block, re.MULTILINE))
         asked = dict(re.findall(r"(\w+)=([^,\n]+)", lines.get("resources", "")))
         files = [tuple(lines[name].split(", ")) if name in lines else () for name in ("input", "output")]
         predicted = (60 * int(asked.get("runtime", 0)) - cost.JOB_SECONDS) / cost.SAFETY
-        jobs.append(Job(rule, *files, seconds=start + max(predicted, 0), gpus=int(asked.get("gpu", 0))))
+        group = groups if block.startswith(" ") else 0
+        jobs.append(Job(rule, *files, start + max(predicted, 0), int(asked.get("gpu", 0)), group))
     return jobs
 
 

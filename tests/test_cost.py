@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from benchmarks.makespan import Job, dependents, longest_paths, makespan, plan
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,6 +103,14 @@ def test_steps_over_files_grow_with_the_dataset() -> None:
     assert cost.fbank_mb(AUDIOSET["clips"], 1024, 8) > audioset
 
 
+def test_memory_of_a_training_grows_with_all_that_it_holds() -> None:
+    def mb(width: int = 192, batch: int = 8, processes: int = 1, kept: int = 0) -> int:
+        return cost.training_mb(cost.Trunk(width), 512, batch, processes, kept)
+
+    assert cost.TORCH_MB < mb() < mb(width=768) < mb(width=768, batch=48) < mb(width=768, batch=48, kept=48)
+    assert mb(processes=4) > 3 * mb()
+
+
 def test_each_size_of_a_rule_is_asked_for_at_its_largest() -> None:
     jobs = [Request("encode", "gpu", gpus=1, mem_mb=mb, minutes=60 - mb) for mb in (10, 20)]
     assert largest([*jobs, Request("table")]) == [
@@ -110,12 +119,50 @@ def test_each_size_of_a_rule_is_asked_for_at_its_largest() -> None:
     ]
 
 
-def test_the_demo_takes_few_rounds_of_slurm_jobs() -> None:
-    jobs = plan(ROOT / "config.yaml", start=0)
-    local = {"datafiles", "report", "all"}
-    with_the_rule_before = {"index", "resample", "place", "fbank"}  # group: prepared
-    rounds = [replace(job, seconds=float(job.rule not in local | with_the_rule_before)) for job in jobs]
-    assert max(longest_paths(rounds, *dependents(rounds))) <= 8
+@pytest.fixture(scope="module")
+def demo() -> list[Job]:
+    return plan(ROOT / "config.yaml", start=0)
+
+
+def test_the_demo_takes_few_rounds_of_slurm_jobs(demo: list[Job]) -> None:
+    local = {"plan", "datafiles", "table", "report", "all"}  # the tests on Slurm see that nothing of it is submitted
+    shared: dict[object, list[Job]] = {}
+    for job in demo:
+        shared.setdefault(job.group or job, []).append(job)
+    rounds = []
+    for jobs in shared.values():
+        made = {file for job in jobs for file in job.outputs}
+        needed = {file for job in jobs for file in job.inputs} - made
+        rounds.append(Job(jobs[0].rule, tuple(needed), tuple(made), float(jobs[0].rule not in local), 0))
+    assert max(longest_paths(rounds, *dependents(rounds))) <= 6
+    assert sum(job.seconds for job in rounds) <= 20
+
+
+def test_requests_follow_the_definitions(tmp_path: Path) -> None:
+    """Four GPUs train in a quarter of the time, a masked feature has as many parts as its passes need."""
+    change = {
+        "run": {"features": ["embedding", "mpc"], "embeddings": ["pool"], "finetune": ["tuned"], "transfer": ["there"]},
+        "datasets": {"demo": {"clips": 100_000}},
+        "features": {"mpc": {"objective": "mpc", "masks": 200}},
+        "pretrain": {"demo": {"epochs": 1000}},
+        "finetune": {"tuned": {"dataset": "demo", "backbone": "demo-tiny"}},
+        "embeddings": {"pool": {"model": "demo-tiny", "dataset": "demo"}},
+        "transfer": {"there": {"checkpoint": "finetune:tuned/1", "dataset": "demo"}},
+    }
+    seconds = {}
+    for gpus in (1, 4):
+        path = tmp_path / f"{gpus}.yaml"
+        path.write_text(yaml.safe_dump(change | {"cluster": {"training_gpus": gpus}}))
+        jobs = plan(path, start=0)
+        (training,) = (job for job in jobs if job.rule == "pretrain")
+        assert training.gpus == gpus
+        seconds[gpus] = training.seconds
+    assert seconds[4] == pytest.approx(seconds[1] / 4, rel=0.1)
+    passes = {"clips": 100_000, "target_length": 128}
+    parts = sum(job.rule == "masked_gradient" for job in jobs)
+    assert parts == cost.shards(passes, 200) > cost.shards(passes, 1)
+    longest = {rule: max(job.seconds for job in jobs if job.rule == rule) for rule in ("embeddings", "transfer")}
+    assert all(60 < seconds < 3600 for seconds in longest.values())
 
 
 def test_simulated_clusters() -> None:
