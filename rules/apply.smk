@@ -41,8 +41,20 @@ rule transfer:
         audio="resources/audio/{dataset}",
         model=lambda wildcards: model_file(transfer(wildcards)["checkpoint"]),
     output:
-        scores="results/evaluation/{dataset}/{transfer}/transfer/{fold}.csv",
-        predictions="results/evaluation/{dataset}/{transfer}/transfer/{fold}.predictions.parquet",
+        scores=reported(
+            "results/evaluation/{dataset}/{transfer}/transfer/{fold}.csv",
+            "scores",
+            dataset="{dataset}",
+            features="transfer-{transfer}",
+            fold="{fold}",
+        ),
+        predictions=reported(
+            "results/evaluation/{dataset}/{transfer}/transfer/{fold}.predictions.parquet",
+            "predictions",
+            dataset="{dataset}",
+            features="transfer-{transfer}",
+            fold="{fold}",
+        ),
     log:
         "logs/transfer/{dataset}/{transfer}/{fold}.log",
     benchmark:

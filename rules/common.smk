@@ -24,6 +24,12 @@ CATEGORIES = {
     "table_text": "Tables",
     "comparisons": "Tables",
     "scores": "Scores by fold",
+    "predictions": "Predictions by fold",
+    "answer": "Report",
+    "map": "Maps",
+    "clips": "Data",
+    "folds": "Data",
+    "skipped": "Data",
     "curves": "Training",
 }
 

@@ -75,7 +75,9 @@ rule plan:
     input:
         "results/{dataset}/clips.parquet",
     output:
-        "results/{dataset}/folds.txt",
+        reported(
+            "results/{dataset}/folds.txt", "folds", dataset="{dataset}", table="folds"
+        ),
     log:
         "logs/plan/{dataset}.log",
     benchmark:

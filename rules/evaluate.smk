@@ -13,7 +13,14 @@ rule evaluate:
             features="{combination}",
             fold="{fold}",
         ),
-        predictions="results/evaluation/{dataset}/{backbone}/{combination}/{fold}.predictions.parquet",
+        predictions=reported(
+            "results/evaluation/{dataset}/{backbone}/{combination}/{fold}.predictions.parquet",
+            "predictions",
+            dataset="{dataset}",
+            backbone="{backbone}",
+            features="{combination}",
+            fold="{fold}",
+        ),
     log:
         "logs/evaluate/{dataset}/{backbone}/{combination}/{fold}.log",
     benchmark:

@@ -74,7 +74,14 @@ rule finetune_scores:
             features="finetune-{tuning}",
             fold="{fold}",
         ),
-        predictions="results/evaluation/{dataset}/{backbone}/finetune-{tuning}/{fold}.predictions.parquet",
+        predictions=reported(
+            "results/evaluation/{dataset}/{backbone}/finetune-{tuning}/{fold}.predictions.parquet",
+            "predictions",
+            dataset="{dataset}",
+            backbone="{backbone}",
+            features="finetune-{tuning}",
+            fold="{fold}",
+        ),
     log:
         "logs/finetune_scores/{dataset}/{backbone}/{tuning}/{fold}.log",
     benchmark:

@@ -14,7 +14,12 @@ rule map:
     input:
         lambda wildcards: sum(map_parts(wildcards).values(), []),
     output:
-        "results/maps/{dataset}/{backbone}.parquet",
+        reported(
+            "results/maps/{dataset}/{backbone}.parquet",
+            "map",
+            dataset="{dataset}",
+            backbone="{backbone}",
+        ),
     log:
         "logs/map/{dataset}/{backbone}.log",
     benchmark:
@@ -54,7 +59,7 @@ rule report:
         ],
     output:
         html=reported("results/report.html", "report", file="report", format="HTML"),
-        answer="results/answer.txt",
+        answer=reported("results/answer.txt", "answer", file="answer", format="text"),
     log:
         "logs/report.log",
     benchmark:

@@ -5,9 +5,24 @@ rule index:
     input:
         raw,
     output:
-        clips="results/{dataset}/clips.parquet",
-        classes="results/{dataset}/classes.csv",
-        skipped="results/{dataset}/skipped.csv",
+        clips=reported(
+            "results/{dataset}/clips.parquet",
+            "clips",
+            dataset="{dataset}",
+            table="clips",
+        ),
+        classes=reported(
+            "results/{dataset}/classes.csv",
+            "clips",
+            dataset="{dataset}",
+            table="classes",
+        ),
+        skipped=reported(
+            "results/{dataset}/skipped.csv",
+            "skipped",
+            dataset="{dataset}",
+            table="left out",
+        ),
     log:
         "logs/index/{dataset}.log",
     benchmark:

@@ -88,8 +88,9 @@ def test_snakemakes_own_report(finished):
         shown = [Path(name).name for name in packed.namelist()]
         page = packed.read("report/report.html").decode()
     assert {"table.csv", "table.md", "table.tex", "comparisons.csv", "report.html"} < set(shown)
-    assert shown.count("1.csv") == COMBINATIONS
-    assert all(text in page for text in ("Scores by fold", "Tables", "embedding+kl+simclr"))
+    assert {"answer.txt", "folds.txt", "skipped.csv", "classes.csv", "clips.parquet", "tiny.parquet"} < set(shown)
+    assert shown.count("1.csv") == shown.count("1.predictions.parquet") == COMBINATIONS
+    assert all(text in page for text in ("Scores by fold", "Tables", "Maps", "Data", "embedding+kl+simclr"))
 
 
 def test_second_run_does_nothing(finished):
