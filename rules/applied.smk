@@ -24,7 +24,8 @@ def model_file(model):
 def model_shape(model):
     """The trunk of whatever `model_file` takes."""
     if model.startswith("finetune:"):
-        model = config["finetune"][model.split(":")[1].split("/")[0]]["backbone"]
+        tuning, _, _ = model.removeprefix("finetune:").partition("/")
+        model = config["finetune"][tuning]["backbone"]
     return cost.trunk(config["backbones"].get(model, {"checkpoint": model}))
 
 
