@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from fungi_audio.archives import caseless, unpack
 from fungi_audio.datasets import csv
+from fungi_audio.datasets.check import Finding
 from fungi_audio.datasets.index import index, wav_names
 from fungi_audio.datasets.source import Source, locate
 from fungi_audio.datasets.speech_commands import WORDS
@@ -247,6 +248,59 @@ def test_csv_names_as_other_systems_spell_them(tmp_path: Path) -> None:
 def test_csv_labels_that_look_alike_are_one_class(tmp_path: Path) -> None:
     clips = of_csv(tmp_path, "path,label,fold\na.wav,caf\u00e9,1\nb.wav, cafe\u0301,2\n")
     assert clips["target"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("rest", [",,", ",,5,", ", , x"])
+def test_csv_columns_without_a_name(tmp_path: Path, rest: str) -> None:
+    """Spreadsheets export empty columns, pandas its index."""
+    clips = of_csv(
+        tmp_path, f",path,label,fold,{','.join([''] * rest.count(','))}\n0,a.wav,x,1{rest}\n1,b.wav,y,2{rest}\n"
+    )
+    assert clips[["path", "label", "fold"]].values.tolist() == [["a.wav", "x", 1], ["b.wav", "y", 2]]
+
+
+@pytest.mark.fault("metadata", "a byte order mark in the middle of the table", "a problem of that clip, by name")
+def test_csv_byte_order_mark_inside(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"'\\ufeffb.wav' does not exist"):
+        of_csv(tmp_path, "path,label,fold\na.wav,x,1\n\ufeffb.wav,x,2\n")
+
+
+@pytest.mark.parametrize("name", ["../outside.csv", "/etc/passwd", "sub/../../outside.csv", "up/outside.csv"])
+@pytest.mark.fault("metadata", "metadata: {name}", "refused; never read")
+def test_csv_outside_of_the_folder(tmp_path: Path, name: str) -> None:
+    folder = write_csv(tmp_path / "data", "path,label,fold\na.wav,x,1\n")
+    (folder / "up").symlink_to("..")
+    (folder / "sub").mkdir()
+    (tmp_path / "outside.csv").write_text("path,label,fold\na.wav,x,1\n")
+    with pytest.raises(DataError, match=f"metadata: {name} .*leads out of the dataset's folder"):
+        index(folder, "csv", {"metadata": name})
+
+
+@pytest.mark.fault("metadata", "a path through a link to a folder elsewhere", "a problem of that clip; never opened")
+def test_csv_paths_through_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_clip(tmp_path / "secret.wav")
+    lines = ["up/secret.wav,x,1", "sub/up/secret.wav,x,1", "up/data/b.wav,x,1"]
+    folder = write_csv(tmp_path / "data", "\n".join(["path,label,fold", "a.wav,x,1", *lines]))
+    (folder / "up").symlink_to("..")
+    (folder / "sub").symlink_to(".")
+    opened: list[str] = []
+    monkeypatch.setattr("fungi_audio.datasets.index.check", lambda path: opened.append(path.name) or Finding())
+    tables = index(folder, "csv", {}, skip=True)
+    assert tables.clips["path"].tolist() == ["a.wav", "up/data/b.wav"]
+    assert opened == ["a.wav", "b.wav"]
+    assert tables.skipped["clip_id"].tolist() == ["sub/up/secret.wav", "up/secret.wav"]
+    assert tables.skipped["reason"].tolist() == 2 * ["lies behind a link to a folder outside the dataset's folder"]
+
+
+def test_links_that_are_followed(tmp_path: Path) -> None:
+    """The dataset's folder itself, links to files in a store, links to folders inside the dataset."""
+    write_clip(tmp_path / "store" / "5f" / "3a.wav")
+    folder = write_csv(tmp_path / "real", "path,label,fold\nstored.wav,x,1\nalias/b.wav,y,2\n", ("audio/b.wav",))
+    (folder / "stored.wav").symlink_to("../store/5f/3a.wav")
+    (folder / "alias").symlink_to("audio")
+    (tmp_path / "mine").symlink_to("real")
+    for place in (folder, tmp_path / "mine"):
+        assert index(place, "csv", {}).clips["path"].tolist() == ["alias/b.wav", "stored.wav"]
 
 
 @pytest.mark.parametrize(

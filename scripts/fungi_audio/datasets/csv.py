@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .layout import Clip, Label, Listing, find_root, read_text
+from .layout import Clip, Label, Listing, find_root, leaves, read_text
 
 COLUMNS = {"path": "path", "label": "label", "fold": "fold", "split": "split"}
 SPLIT_NAMES = {
@@ -34,6 +34,8 @@ def read(folder: Path, options: Mapping[str, Any]) -> Listing:
     """
     metadata = options.get("metadata", "metadata.csv")
     root = find_root(folder, metadata, "csv")
+    if leaves(root, posixpath.dirname(metadata)):
+        raise DataError(f"metadata: {metadata} in {root} leads out of the dataset's folder; put the table into it")
     columns = COLUMNS | options.get("columns", {})
     lines = read_table(root / metadata, columns["path"], columns["label"])
     here = posixpath.join(root.relative_to(folder).as_posix(), posixpath.dirname(metadata))
@@ -62,7 +64,7 @@ def read_table(path: Path, *required: str) -> list[dict[str, str]]:
     missing = [name for name in required if name not in header]
     if missing:
         raise DataError(f"{path} lacks the column {', '.join(missing)}; found: {', '.join(header) or 'nothing'}")
-    twice = sorted({name for name in header if header.count(name) > 1})
+    twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise DataError(f"{path} has more than one column {', '.join(twice)}")
     uneven = [str(number) for number, fields in lines if len(fields) != len(header)]

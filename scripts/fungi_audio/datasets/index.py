@@ -15,7 +15,7 @@ from ..files import whole
 from ..parallel import for_each
 from . import read_listing
 from .check import Finding, check
-from .layout import Clip, Label
+from .layout import Clip, Label, leaves
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +75,13 @@ def shown(name: str) -> str:
 
 def _check_all(folder: Path, clips: list[Clip], threads: int) -> list[Finding]:
     twice = _repeated(clips)
+    parents = {posixpath.dirname(clip.path) for clip in clips if not clip.problem}
+    outside = {parent for parent in parents if leaves(folder, parent)}
 
     def find(clip: Clip) -> Finding:
         problem = clip.problem or twice.get(id(clip), "")
+        if not problem and posixpath.dirname(clip.path) in outside:
+            problem = "lies behind a link to a folder outside the dataset's folder"
         return Finding(problem) if problem else check(folder / clip.path)
 
     return for_each("check", find, clips, threads)

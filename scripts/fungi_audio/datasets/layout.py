@@ -1,5 +1,6 @@
 """What every layout says about a dataset before any audio is read."""
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +50,11 @@ def find_root(folder: Path, marker: str, layout: str) -> Path:
     raise DataError(
         f"{folder} is not in the layout {layout}: {reason}. It holds: {found}. Correct `layout:` or `source:`"
     )
+
+
+def leaves(folder: Path, path: str) -> bool:
+    """Whether a path below a folder leads out of it, by `..` or through a link."""
+    return not Path(os.path.realpath(folder / path)).is_relative_to(os.path.realpath(folder))
 
 
 def read_text(path: Path) -> str:
