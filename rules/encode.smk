@@ -30,9 +30,7 @@ rule encode:
         seed=config["seed"],
         device=config["device"],
         precision=config["precision"],
-        code=lambda wildcards: code_digest(
-            "encode", "activations", family_module(wildcards)
-        ),
+        code=lambda wildcards: code_digest("shard", family_module(wildcards)),
     script:
         "../scripts/encode.py"
 
@@ -68,6 +66,8 @@ rule comparison:
         seed=config["seed"],
         device=config["device"],
         precision=config["precision"],
-        code=lambda wildcards: code_digest("encode", family_module(wildcards)),
+        code=lambda wildcards: code_digest(
+            "shard", "comparison", "datasets.folds", family_module(wildcards)
+        ),
     script:
         "../scripts/comparison.py"

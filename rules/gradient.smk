@@ -35,7 +35,11 @@ rule gradient:
         device=config["device"],
         precision=config["precision"],
         code=lambda wildcards: code_digest(
-            "extract", f"objectives.{feature(wildcards)['objective']}"
+            "extract",
+            "shard",
+            "comparison",
+            family_module(wildcards),
+            REGISTRY["objective"][feature(wildcards)["objective"]],
         ),
     script:
         "../scripts/gradient.py"

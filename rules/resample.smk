@@ -43,7 +43,7 @@ rule index:
         },
         skip=lambda wildcards: dataset(wildcards)["bad_clips"] == "skip",
         code=lambda wildcards: code_digest(
-            "datasets.index", f"datasets.{dataset(wildcards)['layout']}"
+            "datasets.index", REGISTRY["layout"][dataset(wildcards)["layout"]]
         ),
     script:
         "../scripts/index.py"

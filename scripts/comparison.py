@@ -3,7 +3,7 @@
 import pandas as pd
 import torch
 
-from fungi_audio import extract
+from fungi_audio import shard
 from fungi_audio.comparison import VIEWS, choose, save
 from fungi_audio.datasets import folds
 from fungi_audio.device import claim
@@ -17,9 +17,10 @@ with job(snakemake), claim(params.device) as device:
     clips = pd.read_parquet(snakemake.input.clips)
     train = folds.split(clips, wildcards.fold).train
     rows = choose(train, int(wildcards.clips), params.seed, wildcards.dataset, wildcards.fold)
-    statistics = extract.open_statistics(snakemake.input.statistics, params.statistics)
-    source = extract.source(snakemake.input.fbank, statistics, clips, rows, params.seed, VIEWS, stream="comparison")
+    statistics = shard.open_statistics(snakemake.input.statistics, params.statistics)
+    source = shard.source(snakemake.input.fbank, statistics, clips, rows, params.seed, VIEWS, stream="comparison")
     frames = source.fbank.shape[1]
-    backbone = extract.open_backbone(snakemake.input.checkpoint, frames, params.backbone, device, params.precision)
+    backbone = shard.open_backbone(snakemake.input.checkpoint, frames, params.backbone, device, params.precision)
     activations = encode_all(backbone, source, "comparison clips")
-    save(snakemake.output[0], backbone.pooled(type(activations)(*(t.to(device) for t in activations))), clips, rows)
+    embedding = backbone.pooled(type(activations)(*(tensor.to(device) for tensor in activations)))
+    save(snakemake.output[0], embedding, clips["clip_id"].iloc[rows].tolist(), shard.made_on(device, params.precision))

@@ -3,7 +3,7 @@
 import pandas as pd
 import torch
 
-from fungi_audio import extract, features
+from fungi_audio import features, shard
 from fungi_audio.datafiles import place
 from fungi_audio.device import claim
 from fungi_audio.files import sha256, whole_folder
@@ -18,7 +18,7 @@ with job(snakemake), claim(params.device) as device:
     clips = pd.read_parquet(files.clips)
     root = place(clips, files.audio, snakemake.config["data_root"], snakemake.threads)
     configured = (params.dataset["mean"], params.dataset["std"])
-    statistics = extract.open_statistics(files.statistics, configured) if files.statistics else None
+    statistics = shard.open_statistics(files.statistics, configured) if files.statistics else None
     stride = tuple(params.stride) if params.stride else None
     model = apply.open_model(files.model, params.dataset["target_length"], statistics, stride, settings["pooling"])
     metadata = {
@@ -30,7 +30,7 @@ with job(snakemake), claim(params.device) as device:
         "settings": {key: settings[key] for key in ("layer", "tokens", "pooling")},
         "shape": [*model.network.grid, model.network.width] if settings["tokens"] else None,
         "fold": "all",
-    } | extract.made_on(device, "fp32")
+    } | shard.made_on(device, "fp32")
     paths = [root / wav for wav in clips["wav"]]
     mels = apply.log_mels(paths, model.network.frames, snakemake.threads)
     with whole_folder(snakemake.output[0]) as folder, mels as fbank:

@@ -9,11 +9,11 @@ from safetensors.torch import save_file
 from fungi_audio.datafiles import place
 from fungi_audio.device import claim
 from fungi_audio.encode import resolve_precision
-from fungi_audio.extract import open_statistics
 from fungi_audio.files import whole
 from fungi_audio.locks import only_writer
 from fungi_audio.provenance import versions
 from fungi_audio.seeds import named_seed
+from fungi_audio.shard import open_statistics
 from fungi_audio.training import publish
 from fungi_audio.training.classifier import describe, new_classifier
 from fungi_audio.training.finetune import finetune

@@ -3,7 +3,7 @@
 import pandas as pd
 import torch
 
-from fungi_audio import extract, features, unfinished
+from fungi_audio import extract, features, shard, unfinished
 from fungi_audio.backbones.checkpoints import load
 from fungi_audio.device import claim
 from fungi_audio.encode import resolve_precision
@@ -17,17 +17,17 @@ params, wildcards, files = snakemake.params, snakemake.wildcards, snakemake.inpu
 with job(snakemake), claim(params.device) as device:
     torch.set_num_threads(snakemake.threads)
     table = pd.read_parquet(files.clips)
-    shard = extract.shard_rows(len(table), int(wildcards.shard), params.shards)
-    clips = table.iloc[shard]
-    statistics = extract.open_statistics(files.statistics, params.statistics)
-    source = extract.source(files.fbank, statistics, table, shard, params.seed, 0)
+    rows = shard.shard_rows(len(table), int(wildcards.shard), params.shards)
+    clips = table.iloc[rows]
+    statistics = shard.open_statistics(files.statistics, params.statistics)
+    source = shard.source(files.fbank, statistics, table, rows, params.seed, 0)
     model = load_pretext(load(files.checkpoint), source.fbank.shape[1]).to(device)
     model.v.set_precision(resolve_precision(params.precision, device))
     signs = load_signs(files.signs)
     objective = build_objective(**params.settings, model=model)
     metadata = extract.metadata(wildcards, params.settings, files.checkpoint, signs, params.seed)
-    metadata |= extract.made_on(device, params.precision)
-    key = extract.file_key(dict(params), str(device), files=list(files))
-    with unfinished.rows(snakemake.output[0], len(signs.bits), key) as rows:
-        parts = objective.features(source, clips["clip_id"].tolist(), params.seed, signs, rows.done)
-        features.write(snakemake.output[0], clips, rows.extend(parts), metadata)
+    metadata |= shard.made_on(device, params.precision)
+    key = shard.file_key(dict(params), device.type, files=list(files))
+    with unfinished.rows(snakemake.output[0], len(signs.bits), key) as kept:
+        parts = objective.features(source, clips["clip_id"].tolist(), params.seed, signs, kept.done)
+        features.write(snakemake.output[0], clips, kept.extend(parts), metadata)

@@ -34,7 +34,7 @@ from fungi_audio.backbones import checkpoints, ssast
 from fungi_audio.datasets import csv, source
 from fungi_audio.datasets.index import index
 from fungi_audio.errors import FungiError
-from fungi_audio.extract import open_statistics
+from fungi_audio.shard import open_statistics
 
 ROOT = Path(__file__).parent.parent
 Case = Callable[[Path, Any], object]

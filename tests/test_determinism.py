@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from fungi_audio import activations, encode, extract, fbank_cache, features
+from fungi_audio import activations, encode, extract, fbank_cache, features, shard
 from fungi_audio.backbones import ssast
 from fungi_audio.evaluate import scores
 from fungi_audio.projection import make_head, make_signs
@@ -83,19 +83,21 @@ def run(clips: Path, folder: Path, way: Way) -> Result:
     fbank_cache.build([clips / name for name in names], FRAMES, cache, way.workers)
     backbone = ssast.build(STATE, FRAMES, layer=2).to(way.device).set_precision(way.dtype)
     parts: dict[str, list[str | Path]] = {name: [] for name in FEATURES}
-    for shard in range(way.shards):
-        rows = extract.shard_rows(CLIPS, shard, way.shards)
+    for number in range(way.shards):
+        rows = shard.shard_rows(CLIPS, number, way.shards)
         for name, settings in FEATURES.items():
-            source = extract.source(str(cache), (-6.0, 5.0), table, rows, SEED, settings.get("views", 0))
-            path = folder / f"{name}-{shard}.safetensors"
-            extract.encode_to(path, backbone, source, "key")
+            source = shard.source(str(cache), (-6.0, 5.0), table, rows, SEED, settings.get("views", 0))
+            path = folder / f"{name}-{number}.safetensors"
+            shard.encode_to(path, backbone, source, "key", {})
             artifacts = {"head": make_head(192, SEED, name)} if name != "embedding" else {}
             artifacts |= {"comparison": COMPARISON} if name == "simclr" else {}
             objective = extract.objective_for(settings, **artifacts)
             signs = make_signs(192, 192, 193, SEED) if artifacts else None
             batches = activations.read(path, way.gradient_batch)
-            feature = np.concatenate(list(extract.features(backbone, objective, batches, signs, len(rows))))
-            parts[name].append(folder / f"{name}-{shard}.parquet")
+            feature = np.concatenate(
+                list(extract.features(backbone, objective, batches, signs, table["clip_id"].iloc[rows].tolist()))
+            )
+            parts[name].append(folder / f"{name}-{number}.parquet")
             metadata = {"dataset": "tones", "backbone": "tiny", "settings": settings}
             features.write(parts[name][-1], table.iloc[rows], feature, metadata)
     values = {name: features.read(files)[1] for name, files in parts.items()}
@@ -109,7 +111,7 @@ def run_with(clips: Path, folder: Path, way: Way) -> Result:
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(encode, "batch_size", lambda *_: way.batch)
-            patch.setattr(extract, "_chunk", lambda *_: way.chunk)
+            patch.setattr(shard, "_chunk", lambda *_: way.chunk)
             return run(clips, folder, way)
     finally:
         torch.set_num_threads(threads)

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from fungi_audio import encode, extract
+from fungi_audio import activations, comparison, encode, extract, shard
 from fungi_audio.audio import normalise
 from fungi_audio.backbones import ssast
 from fungi_audio.backbones.base import Activations
-from fungi_audio.errors import out_of_memory
+from fungi_audio.errors import ConfigError, NumericalError, out_of_memory
 from fungi_audio.objectives import build_objective
 from fungi_audio.projection import make_head, make_signs
 from fungi_audio.views import augment, view_keys
@@ -27,6 +27,7 @@ from fungi_audio.views import augment, view_keys
 CLIPS, FRAMES, VIEWS = 7, 48, 3
 MEAN, STD = -6.6, 5.4
 STATE = ssast.random_state("tiny-patch", 1)
+MADE = {"precision": "float32", "device": "CPU"}
 
 
 def small_backbone(**options: object) -> ssast.SSAST:
@@ -72,7 +73,7 @@ def test_order_does_not_matter(reference, rows):
 
 
 def test_shards_do_not_matter(reference):
-    shards = [source(rows=extract.shard_rows(CLIPS, shard, 3)) for shard in range(3)]
+    shards = [source(rows=shard.shard_rows(CLIPS, number, 3)) for number in range(3)]
     assert_equal(torch.cat([run(shard, small_backbone()).inputs for shard in shards]), reference.inputs)
 
 
@@ -172,8 +173,8 @@ def encode_and_die(path: Path, calls: int) -> None:
         return activations(fbank)
 
     backbone.activations = mortal  # type: ignore[method-assign]
-    extract._chunk = lambda *_: 2
-    extract.encode_to(path, backbone, source(), "key")
+    shard._chunk = lambda *_: 2
+    shard.encode_to(path, backbone, source(), "key", MADE)
 
 
 @pytest.fixture(scope="module")
@@ -193,10 +194,10 @@ def test_killed_job_goes_on_after_its_last_chunk(reference, remains, tmp_path, m
     path = Path(shutil.copytree(remains, tmp_path / "run")) / "shard.safetensors"
     encoded = []
     backbone = small_backbone()
-    monkeypatch.setattr(extract, "_chunk", lambda *_: 2)
+    monkeypatch.setattr(shard, "_chunk", lambda *_: 2)
     load = encode._load
     monkeypatch.setattr(encode, "_load", lambda *values: encoded.append(values[1:3]) or load(*values))
-    extract.encode_to(path, backbone, source(), "key")
+    shard.encode_to(path, backbone, source(), "key", MADE)
     assert min(first for first, _ in encoded) == 2 * 2 * VIEWS
     for name, expected in zip(Activations._fields, reference, strict=True):
         assert_equal(torch.from_numpy(load_file(path)[name]).flatten(0, 1), expected)
@@ -206,9 +207,40 @@ def test_killed_job_goes_on_after_its_last_chunk(reference, remains, tmp_path, m
 @pytest.mark.fault("activations", "killed, then run with other settings", "starts afresh")
 def test_other_settings_start_afresh(reference, remains, tmp_path):
     path = Path(shutil.copytree(remains, tmp_path / "run")) / "shard.safetensors"
-    extract.encode_to(path, small_backbone(), source(), "another key")
+    shard.encode_to(path, small_backbone(), source(), "another key", MADE)
     assert_equal(torch.from_numpy(load_file(path)["inputs"]).flatten(0, 1), reference.inputs)
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_half_of_the_remains_starts_afresh(reference, remains, tmp_path):
+    path = Path(shutil.copytree(remains, tmp_path / "run")) / "shard.safetensors"
+    next(path.parent.glob(".*.part")).unlink()
+    shard.encode_to(path, small_backbone(), source(), "key", MADE)
+    assert_equal(torch.from_numpy(load_file(path)["inputs"]).flatten(0, 1), reference.inputs)
+    assert activations.made_on(path) == MADE
+
+
+def test_shard_without_clips(tmp_path):
+    path = tmp_path / "shard.safetensors"
+    shard.encode_to(path, small_backbone(), source(rows=np.arange(0)), "key", MADE)
+    assert list(activations.read(path, 10)) == []
+
+
+def test_comparison_clips_of_another_precision_are_refused(tmp_path):
+    path = tmp_path / "1.safetensors"
+    comparison.save(path, torch.ones(4, 3), ["a", "b"], MADE)
+    assert comparison.load(path, "float32").shape == (4, 3)
+    with pytest.raises(ConfigError, match=r"encoded in float32 \(CPU\), the views in bfloat16; set `precision`"):
+        comparison.load(path, "bfloat16")
+
+
+def test_a_loss_that_is_not_finite_names_the_clip():
+    names = [f"clip {number}" for number in range(5)]
+    backbone, head = small_backbone(), make_head(192, 1, "kl")
+    batches = [(2, Activations(torch.ones(3, 2, 192), torch.ones(3, 2, 192)))]
+    batches[0][1].context[1] = torch.nan
+    with pytest.raises(NumericalError, match="not finite for 1 clips: clip 3"):
+        list(extract.features(backbone, build_objective("kl", head=head), batches, make_signs(192, 192, 193, 1), names))
 
 
 def test_live_encoding_with_average_pooling_equals_autograd():

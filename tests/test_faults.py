@@ -61,7 +61,7 @@ def download(inputs: Path, path: Path) -> None:
 
 
 def write_activations(inputs: Path, path: Path) -> None:
-    activations.Writer(path, clips=100, views=1, positions=2, sizes=(192, 192), key="key")
+    activations.Writer(path, clips=100, views=1, positions=2, sizes=(192, 192), key="key", made={})
 
 
 def write_features(inputs: Path, path: Path) -> None:

@@ -8,8 +8,9 @@ afresh otherwise. Finished, the file gets its final name.
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -30,18 +31,28 @@ class Writer:
         positions: positions of an activation.
         sizes: widths of the target layer's input and of the context.
         key: digest of everything that determines the numbers.
+        made: on what machine, for `made_on`.
     """
 
-    def __init__(self, path: Path, clips: int, views: int, positions: int, sizes: tuple[int, int], key: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        clips: int,
+        views: int,
+        positions: int,
+        sizes: tuple[int, int],
+        key: str,
+        made: Mapping[str, Any],
+    ) -> None:
         self.path = path
         self.part = path.with_name(f".{path.name}.{key}.part")
         self.mark = self.part.with_suffix(".done")
         shapes = [(clips, views, positions, size) for size in sizes]
-        header = _header(dict(zip(Activations._fields, shapes, strict=True)))
+        header = _header(dict(zip(Activations._fields, shapes, strict=True)), made)
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._remove_others()
-            if not self.mark.exists():
+            if not (self.mark.exists() and self.part.exists()):
                 self._allocate(header, sum(4 * int(np.prod(shape)) for shape in shapes))
         offset = len(header)
         self._arrays = []
@@ -85,9 +96,9 @@ class Writer:
         sync(self.path.parent)
 
 
-def _header(shapes: dict[str, tuple[int, ...]]) -> bytes:
+def _header(shapes: dict[str, tuple[int, ...]], made: Mapping[str, Any]) -> bytes:
     """A safetensors header for float32 tensors, padded so that the data is aligned to 64 bytes."""
-    offset, entries = 0, {}
+    offset, entries = 0, dict[str, Any](__metadata__={"made": json.dumps(made)})
     for name, shape in shapes.items():
         end = offset + 4 * int(np.prod(shape))
         entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": [offset, end]}
@@ -95,6 +106,13 @@ def _header(shapes: dict[str, tuple[int, ...]]) -> bytes:
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-(len(text) + 8) % 64)
     return len(text).to_bytes(8, "little") + text
+
+
+def made_on(path: str | Path) -> dict[str, Any]:
+    """On what machine a file was made, as `shard.made_on` said."""
+    with safe_open(path, "pt") as file:
+        made: dict[str, Any] = json.loads(file.metadata()["made"])
+        return made
 
 
 def read(path: str | Path, clips: int, start: int = 0) -> Iterator[tuple[int, Activations]]:

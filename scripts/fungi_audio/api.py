@@ -13,8 +13,9 @@ from .comparison import VIEWS
 from .device import claim
 from .encode import Source, encode_all
 from .errors import ConfigError, DataError
-from .extract import objective_for, open_backbone
+from .extract import objective_for
 from .projection import make_head, make_signs
+from .shard import open_backbone
 from .views import view_keys
 
 DEFAULT_FEATURES: dict[str, dict[str, Any]] = {"embedding": {"objective": "embedding"}, "kl": {"objective": "kl"}}

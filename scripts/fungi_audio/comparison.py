@@ -2,14 +2,16 @@
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from .errors import ConfigError
 from .files import whole
 from .seeds import named_seed
 
@@ -27,15 +29,28 @@ def choose(train: np.ndarray, count: int, seed: int, dataset: str, fold: str) ->
     return np.sort(random.choice(train, count, replace=False))
 
 
-def save(path: str | Path, embedding: torch.Tensor, clips: pd.DataFrame, rows: np.ndarray) -> None:
-    """Store embeddings float32 `[len(rows) * VIEWS, width]` with the clips' ids."""
-    ids = json.dumps(clips["clip_id"].iloc[rows].tolist())
+def save(path: str | Path, embedding: torch.Tensor, clip_ids: Sequence[str], made: Mapping[str, Any]) -> None:
+    """Store embeddings float32 `[len(clip_ids) * VIEWS, width]` with the clips' ids and the machine (`made_on`)."""
     with whole(path) as part:
-        save_file({"embedding": embedding.cpu().contiguous()}, part, {"clip_id": ids})
+        texts = {"clip_id": json.dumps(list(clip_ids)), "made": json.dumps(made)}
+        save_file({"embedding": embedding.cpu().contiguous()}, part, texts)
 
 
-def load(path: str | Path) -> tuple[torch.Tensor, list[str]]:
-    """Embeddings `[m, width]`, and the clip id of each row."""
+def load(path: str | Path, precision: str) -> torch.Tensor:
+    """Embeddings `[m, width]`.
+
+    Args:
+        precision: of the views that are compared with them.
+
+    Raises:
+        ConfigError: they were encoded in another precision, which changes the gradients.
+    """
     with safe_open(path, "pt") as file:
-        ids = json.loads(file.metadata()["clip_id"])
-        return file.get_tensor("embedding"), [clip for clip in ids for _ in range(VIEWS)]
+        made = json.loads(file.metadata()["made"])
+        if made["precision"] != precision:
+            raise ConfigError(
+                f"{path} was encoded in {made['precision']} ({made['device']}), the views in {precision}; set "
+                "`precision` in the config, so that every machine uses the same one, and run again"
+            )
+        embedding: torch.Tensor = file.get_tensor("embedding")
+        return embedding

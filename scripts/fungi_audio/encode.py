@@ -40,7 +40,7 @@ class Source(NamedTuple):
 
     @property
     def views(self) -> int:
-        return 1 if self.keys is None else len(self.keys) // max(len(self.rows), 1)
+        return 1 if self.keys is None else max(1, len(self.keys) // max(1, len(self.rows)))
 
 
 def resolve_device(device: str) -> torch.device:

@@ -4,6 +4,7 @@ A message says what was wrong, where (file, key, clip), what was expected and wh
 it without a traceback; anything else that is raised is a defect of this project.
 """
 
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 
 
@@ -29,6 +30,23 @@ class StorageError(FungiError):
 
 class NumericalError(FungiError):
     """A computation gave NaN or Inf where a number was expected."""
+
+
+class NotFinite(NumericalError):
+    """Some clips of a batch gave NaN or Inf.
+
+    Attributes:
+        clips: their positions in the batch.
+    """
+
+    def __init__(self, clips: list[int]) -> None:
+        super().__init__(f"the loss or its gradient is not finite (clips {clips[:5]} of the batch)")
+        self.clips = clips
+
+    def named(self, clip_ids: Sequence[str]) -> NumericalError:
+        """The same for a person, by the ids of the batch's clips."""
+        names = ", ".join(clip_ids[clip] for clip in self.clips[:5])
+        return NumericalError(f"the loss or its gradient is not finite for {len(self.clips)} clips: {names}")
 
 
 class ClusterError(FungiError):

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 KEY = b"fungi_audio"
 COLUMNS = {"clip_id": pa.string(), "label": pa.string(), "fold": pa.int32(), "split": pa.string()}
-MACHINE = ("device", "precision", "versions")
+MACHINE = ("device", "versions")
 ROW_GROUP = 8192
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from .backbones.base import Activations, Backbone
-from .errors import NumericalError
+from .errors import NotFinite
 
 
 class Terms(NamedTuple):
@@ -41,7 +41,7 @@ def gradient_terms(
             KL loss cancels: in float32 its gradient is off by 6e-5.
 
     Raises:
-        NumericalError: a loss or gradient is NaN or Inf.
+        NotFinite: a loss or gradient is NaN or Inf.
     """
     inputs, context = (tensor.clone() for tensor in activations)
     with torch.enable_grad():
@@ -49,9 +49,9 @@ def gradient_terms(
         embedding = backbone.embedding(output, context)
         losses = loss(embedding.view(-1, views, backbone.width).double())
         (delta,) = torch.autograd.grad(losses.sum(), output)
-    if not (torch.isfinite(losses).all() and torch.isfinite(delta).all()):
-        bad = torch.nonzero(~torch.isfinite(losses)).flatten().tolist()
-        raise NumericalError(f"the loss or its gradient is not finite (clips {bad[:5]} of the batch)")
-    keep = backbone.gradient_positions
     n = len(losses)
+    finite = torch.isfinite(losses) & torch.isfinite(delta).view(n, -1).all(dim=1)
+    if not finite.all():
+        raise NotFinite(torch.nonzero(~finite).flatten().tolist())
+    keep = backbone.gradient_positions
     return Terms(delta[:, :keep].reshape(n, views * keep, -1), inputs[:, :keep].reshape(n, views * keep, -1))

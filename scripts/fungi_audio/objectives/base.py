@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 
 from ..backbones.base import Activations, Backbone
-from ..errors import ConfigError
+from ..errors import ConfigError, NotFinite
 from ..gradient import gradient_terms
 from ..projection import Signs, project
 
@@ -27,6 +27,9 @@ class Objective(ABC):
 
         Args:
             signs: the projection; gradients need one, the embedding does not.
+
+        Raises:
+            NotFinite: a loss or gradient is NaN or Inf.
         """
 
 
@@ -43,6 +46,11 @@ class GradientObjective(Objective):
         views = max(self.views, 1)
         count = views * max(1, TAIL_POSITIONS // (views * activations.inputs.shape[1]))
         batches = zip(*(tensor.split(count) for tensor in activations), strict=True)
-        terms = [gradient_terms(backbone, Activations(*batch), self.loss, views) for batch in batches]
+        terms = []
+        for number, batch in enumerate(batches):
+            try:
+                terms.append(gradient_terms(backbone, Activations(*batch), self.loss, views))
+            except NotFinite as error:
+                raise NotFinite([number * count // views + clip for clip in error.clips]) from error
         delta, inputs = (torch.cat(tensors) for tensors in zip(*terms, strict=True))
         return project(delta, inputs, signs)

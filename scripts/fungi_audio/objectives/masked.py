@@ -8,7 +8,7 @@ import torch
 from ..audio import normalise
 from ..backbones.ssast import SPECIAL
 from ..encode import Source
-from ..errors import NumericalError
+from ..errors import NotFinite
 from ..gradient import Terms
 from ..progress import progress
 from ..projection import Signs, project
@@ -51,7 +51,7 @@ class MaskedPatches:
             keys: int64 `[n * count]`, from `keys`.
 
         Raises:
-            NumericalError: a loss or gradient is NaN or Inf.
+            NotFinite: a loss or gradient is NaN or Inf.
         """
         network, last = self.model.v, self.model.v.blocks[-1]
         drawn = masks(network.grid, self.masked, keys).to(fbank.device)
@@ -68,9 +68,10 @@ class MaskedPatches:
             y = context + output.requires_grad_()
             losses = self.loss(network.norm(y + last.mlp(last.norm2(y))), fbank, drawn)
             (delta,) = torch.autograd.grad(losses.sum() / self.count, output)
-        if not (torch.isfinite(losses).all() and torch.isfinite(delta).all()):
-            raise NumericalError(f"the {self.objective} loss or its gradient is not finite")
         n = len(fbank)
+        finite = torch.isfinite(losses).view(n, -1).all(dim=1) & torch.isfinite(delta).view(n, -1).all(dim=1)
+        if not finite.all():
+            raise NotFinite(torch.nonzero(~finite).flatten().tolist())
         return Terms(delta.reshape(n, -1, network.width), inputs.reshape(n, -1, network.width))
 
     def loss(self, hidden: torch.Tensor, fbank: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
@@ -88,6 +89,9 @@ class MaskedPatches:
 
         Args:
             clip_ids: of all rows.
+
+        Raises:
+            NumericalError: naming clips whose loss or gradient is NaN or Inf.
         """
         device = next(self.model.parameters()).device
         batch = max(1, LARGEST_BATCH[device.type] // self.count)
@@ -97,6 +101,9 @@ class MaskedPatches:
             for first in range(start, len(source.rows), batch):
                 rows = source.rows[first : first + batch]
                 fbank = normalise(torch.from_numpy(source.fbank[rows]).to(device), source.mean, source.std)
-                terms = self.terms(fbank, keys[first * self.count : (first + len(rows)) * self.count])
+                try:
+                    terms = self.terms(fbank, keys[first * self.count : (first + len(rows)) * self.count])
+                except NotFinite as error:
+                    raise error.named(clip_ids[first:]) from error
                 bar.update(len(rows))
                 yield project(*terms, signs).cpu().numpy()
