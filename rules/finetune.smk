@@ -35,7 +35,7 @@ rule finetune:
         "../envs/torch.yaml"
     threads: 8
     resources:
-        **gpu_job(tuning_seconds, tuning_memory, resumes=True),
+        **gpu_job(tuning_seconds, tuning_memory, gpus=training_gpus(), resumes=True),
     params:
         settings=tuning,
         stride=lambda wildcards: config["backbones"][tuning(wildcards)["backbone"]][
@@ -51,7 +51,7 @@ rule finetune:
         seed=config["seed"],
         device=config["device"],
         precision=config["precision"],
-        code=code_digest("training.labelled", "training.publish"),
+        code=code_digest("training.fold", "training.publish"),
     script:
         "../scripts/finetune.py"
 

@@ -29,7 +29,7 @@ rule pretrain:
         **gpu_job(
             pretrain_seconds,
             pretrain_memory,
-            gpus=pretrain_gpus(),
+            gpus=training_gpus(),
             resumes=True,
         ),
     params:

@@ -21,8 +21,8 @@ def training_rate():
     return cost.rate(config["cluster"], config["device"], cores=8)
 
 
-def pretrain_gpus():
-    """Processes that pretrain together, one a GPU."""
+def training_gpus():
+    """Processes that train together, one a GPU."""
     return 1 if config["device"] == "cpu" else config["cluster"]["training_gpus"]
 
 
@@ -38,7 +38,7 @@ def pretrain_seconds(wildcards):
         cost.clips(config["datasets"][name]) for name in settings["datasets"]
     )
     passes = samples * (2 if settings["objective"] == "joint" else 1)
-    rate = training_rate() * pretrain_gpus()
+    rate = training_rate() * training_gpus()
     return cost.training_seconds(passes, settings["target_length"], shape, rate)
 
 
@@ -49,7 +49,7 @@ def pretrain_memory(wildcards):
         shape,
         settings["target_length"],
         settings["batch_size"],
-        processes=pretrain_gpus(),
+        processes=training_gpus(),
         kept=at_once if config["device"] == "cpu" else 0,
     )
 
@@ -80,9 +80,8 @@ def tuning_seconds(wildcards):
     clips = config["datasets"][settings["dataset"]]
     shape = model_shape(settings["backbone"])
     samples = settings["epochs"] * cost.clips(clips)
-    return cost.training_seconds(
-        samples, clips["target_length"], shape, training_rate()
-    )
+    rate = training_rate() * training_gpus()
+    return cost.training_seconds(samples, clips["target_length"], shape, rate)
 
 
 def tuning_memory(wildcards):
@@ -91,6 +90,7 @@ def tuning_memory(wildcards):
         model_shape(settings["backbone"]),
         config["datasets"][settings["dataset"]]["target_length"],
         settings["batch_size"],
+        processes=training_gpus(),
         kept=settings["batch_size"] if config["device"] == "cpu" else 0,
     )
 

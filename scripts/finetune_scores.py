@@ -17,7 +17,8 @@ with job(snakemake):
     settings, multilabel = metadata["settings"], metadata["multilabel"]
     table = pd.read_parquet(snakemake.input.clips)
     test = {fold: folds.split(table, fold).test for fold in params.folds}
-    targets = {f: label_matrix(table["label"].iloc[rows], metadata["classes"], multilabel) for f, rows in test.items()}
+    labels = table.set_index("clip_id")["label"]
+    targets = {f: label_matrix(labels.iloc[rows], metadata["classes"], multilabel) for f, rows in test.items()}
     scores = {
         fold: {int(epoch): values for epoch, values in load_file(path).items()}
         for fold, path in zip(params.folds, snakemake.input.scores, strict=True)

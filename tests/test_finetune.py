@@ -1,5 +1,6 @@
 """Fine-tuning learns, selects as it says, stops and goes on bitwise, and its checkpoint holds what is needed."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import torch
 from safetensors.torch import save_file
 
 from fungi_audio.backbones.ssast import random_state
-from fungi_audio.errors import CheckpointError, ConfigError, NumericalError
+from fungi_audio.errors import CheckpointError, ConfigError, DataError, NumericalError
 from fungi_audio.evaluate.scores import PREDICTIONS, SCORES
 from fungi_audio.training import publish, selection
 from fungi_audio.training.classifier import Classifier, describe, load_classifier, new_classifier
 from fungi_audio.training.definitions import check_finetuning
+from fungi_audio.training.distributed import World, launch
 from fungi_audio.training.finetune import Clips, Tuned, finetune, predict
+from fungi_audio.training.fold import finetune_fold
+from fungi_audio.training.labelled import Labelled, fold_rows, label_matrix
 
 HEAD = {"hidden": None, "activation": "relu", "dropout": 0.0}
 SETTINGS: dict[str, Any] = {
@@ -51,7 +55,7 @@ def model(checkpoint: Path, classes: int = 3, **settings: Any) -> Classifier:
 def run(checkpoint: Path, clips: Clips, state: Path, **settings: Any) -> Tuned:
     chosen = SETTINGS | settings
     torch.manual_seed(3)
-    return finetune(model(checkpoint, **settings), clips, chosen, 1, state, CPU, torch.float32)
+    return finetune(World(), model(checkpoint, **settings), clips, chosen, 1, "digest", state, torch.float32)
 
 
 def test_learns_and_keeps_the_best_validation_epoch(checkpoint: Path, clips: Clips, tmp_path: Path) -> None:
@@ -68,9 +72,13 @@ def test_learns_and_keeps_the_best_validation_epoch(checkpoint: Path, clips: Cli
 
 
 def test_learning_rates(checkpoint: Path, clips: Clips, tmp_path: Path) -> None:
-    tuned = run(checkpoint, clips, tmp_path / "state.pt", lr=1e-4)
-    rates = [p["lr"] for p in tuned.curves if p["split"] == "train"]
-    assert rates == pytest.approx([1e-4, 0.85e-4, 0.85**2 * 1e-4])
+    """Every point of the curves has the rate that its epoch trained with."""
+    for split in ("train", "valid"):
+        tuned = run(checkpoint, clips, tmp_path / f"{split}.pt", lr=1e-4)
+        rates = [p["lr"] for p in tuned.curves if p["split"] == split]
+        assert rates == pytest.approx([1e-4, 0.85e-4, 0.85**2 * 1e-4])
+    tuned = run(checkpoint, clips, tmp_path / "warm.pt", lr=1e-4, warmup_steps=9, decay_from=9)
+    assert [p["lr"] for p in tuned.curves if p["split"] == "train"] == pytest.approx([0.2e-4, 0.55e-4, 0.85e-4])
 
 
 @pytest.mark.parametrize(
@@ -155,6 +163,93 @@ def test_several_labels_need_bce(checkpoint: Path, clips: Clips, tmp_path: Path)
         check_finetuning(SETTINGS, True, 1)
     tuned = run(checkpoint, several, tmp_path / "state.pt", loss="bce", epochs=1)
     assert "mAP" in tuned.curves[-1] and float(tuned.scores[1].max()) <= 1
+
+
+def test_two_processes_equal_one(checkpoint: Path, clips: Clips, tmp_path: Path) -> None:
+    """18 clips in batches of 16 + 2 and of 17 + 1: the second process has none of the last batch."""
+    np.save(tmp_path / "fbank.npy", clips.fbank)
+    split = ["train"] * 18 + ["valid"] * 6 + ["test"] * 12
+    labels = np.array(["a", "b", "c"])[clips.targets.argmax(1)]
+    names = [f"{row:02}" for row in range(36)]
+    table = pd.DataFrame({"clip_id": names, "wav": names, "label": labels, "fold": None, "split": split})
+    data = Labelled(table, ["a", "b", "c"], tmp_path / "fbank.npy", tmp_path, "split", clips.statistics, False)
+    weighted = {"batch_size": 16, "layer": "weighted", "loss": "bce"}
+    several: list[dict[str, Any]] = [{"batch_size": 17}, weighted]
+    for number, changes in enumerate(several):
+        settings = SETTINGS | {"freq_mask": 20, "noise": True, "selection": "test", "lr": 1e-4} | changes
+        arguments: Any = (data, checkpoint, (16, 16), settings, "name", 1)
+        alone, both = (
+            launch([CPU] * size, finetune_fold, *arguments, tmp_path / f"{number}-{size}.pt", "fp32", 0)[0]
+            for size in (1, 2)
+        )
+        for epoch, scores in alone.scores.items():
+            assert torch.allclose(both.scores[epoch], scores, atol=2e-3)
+        assert [p.get("loss", 0) for p in both.curves] == pytest.approx([p.get("loss", 0) for p in alone.curves], 1e-3)
+        for key, value in alone.state.items():
+            assert torch.allclose(both.state[key], value, atol=5e-4), key
+
+
+def test_a_state_of_another_backbone_input_or_data(checkpoint: Path, clips: Clips, tmp_path: Path) -> None:
+    state = tmp_path / "state.pt"
+    run(checkpoint, clips, state, epochs=1)
+    kept = state.read_bytes()
+    same = model(checkpoint)
+    others = [
+        ("checkpoint was 'digest' and is 'other'", same, clips, "other"),
+        (r"stride was \[16, 16\] and", new_classifier(checkpoint, 32, 3, SETTINGS, None), clips, "digest"),
+        ("frames was 32 and is 64", new_classifier(checkpoint, 64, 3, SETTINGS, (16, 16)), clips, "digest"),
+        ("statistics was", same, replace(clips, statistics=(-5.0, 2.0)), "digest"),
+        ("labels and rows was", same, replace(clips, test=clips.test[1:]), "digest"),
+    ]
+    for message, network, data, digest in others:
+        with pytest.raises(ConfigError, match=message):
+            finetune(World(), network, data, SETTINGS | {"epochs": 1}, 1, digest, state, torch.float32)
+    assert state.read_bytes() == kept
+
+
+@pytest.mark.parametrize("selection", ["average", "validation", "test"])
+def test_scores_that_are_not_numbers_are_never_kept(
+    checkpoint: Path, clips: Clips, tmp_path: Path, selection: str
+) -> None:
+    """One step at an absurd rate: its loss, of the weights before it, is finite, and so are the weights after it."""
+    state, data = tmp_path / "state.pt", clips if selection == "validation" else replace(clips, valid=clips.valid[:0])
+    with pytest.raises(NumericalError, match="became NaN or infinite in epoch 1; the last good state stays"):
+        run(checkpoint, data, state, epochs=1, batch_size=18, lr=1e20, selection=selection, average_from=1)
+    assert not state.exists()
+
+
+def table_of(labels: list[str]) -> pd.DataFrame:
+    fold = [1] * (len(labels) - 2) + [2] * 2
+    return pd.DataFrame(
+        {"clip_id": [f"c{i}" for i in range(len(labels))], "label": labels, "fold": fold, "split": None}
+    )
+
+
+def rows_of(labels: list[str], classes: list[str], selection: str, multilabel: bool) -> list[int]:
+    table = table_of(labels)
+    targets = label_matrix(table.set_index("clip_id")["label"], classes, multilabel)
+    return [len(rows) for rows in fold_rows(table, targets, "2", selection, 1, multilabel)]
+
+
+def test_validation_clips() -> None:
+    single = ["a", "a", "a", "b", "b", "b", "b", "a", "b", "a"]
+    assert rows_of(single, ["a", "b"], "validation", False) == [6, 2, 2]
+    unlike = ["a", "b", "a;b", "c", "a;c", "b;c", "a;b;c", "d", "a;d", "b;d", "a", "b"]  # no two training clips alike
+    assert rows_of(unlike, ["a", "b", "c", "d"], "validation", True) == [8, 2, 2]
+    with pytest.raises(DataError, match="every class has one training clip"):
+        rows_of(["a", "b", "c", "a", "b"], ["a", "b", "c"], "validation", False)
+    for rule in ("validation", "test"):
+        with pytest.raises(DataError, match="mAP is not defined"):
+            rows_of(["a", "a", "a", "a", "a", "a"], ["a", "b"], rule, True)
+    assert rows_of(["a", "b", "c", "a", "b"], ["a", "b", "c"], "average", False) == [3, 0, 2]
+    with pytest.raises(DataError, match="clip c1 has the label 'x', which is no class"):
+        rows_of(["a", "x", "a", "a"], ["a"], "average", False)
+
+
+def test_one_class(checkpoint: Path, clips: Clips, tmp_path: Path) -> None:
+    alone = replace(clips, targets=np.ones((36, 1), dtype=bool))
+    tuned = finetune(World(), model(checkpoint, 1), alone, SETTINGS, 1, "digest", tmp_path / "s.pt", torch.float32)
+    assert tuned.epoch == 1 and tuned.scores[1].unique().tolist() == [1]
 
 
 def test_nan_and_foreign_states(checkpoint: Path, clips: Clips, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from fungi_audio.training.batches import Clips, PretextBatches, hold_out
 from fungi_audio.training.definitions import check_pretraining
 from fungi_audio.training.distributed import World, launch
 from fungi_audio.training.pretrain import Pretraining, pretrain
+from fungi_audio.training.schedule import rise
 
 CPU = torch.device("cpu")
 SETTINGS = Pretraining(
@@ -58,7 +60,7 @@ ROWS = [np.array([0, 1, 2, 4, 5, 6]), np.arange(3)]
 
 
 def run(settings: Pretraining, caches: list[Path], state: Path, processes: int = 1, precision: str = "fp32") -> Any:
-    return launch(processes, "gloo", pretrain, settings, caches, ROWS, STATISTICS, state, [CPU] * processes, precision)
+    return launch([CPU] * processes, pretrain, settings, caches, ROWS, STATISTICS, state, precision)
 
 
 def test_learns_8_clips_by_heart(tmp_path: Path) -> None:
@@ -74,7 +76,7 @@ def test_learns_8_clips_by_heart(tmp_path: Path) -> None:
         checkpoint_every=99,
         log_every=10,
     )
-    _, curves = pretrain(World(), settings, [cache], [np.arange(9)], STATISTICS, tmp_path / "state.pt", [CPU], "fp32")
+    _, curves = pretrain(World(), settings, [cache], [np.arange(9)], STATISTICS, tmp_path / "state.pt", "fp32")
     training = [point for point in curves if point["split"] == "train"]
     assert training[0]["loss"] > 1 and training[-1]["loss"] < 0.1
     assert training[-1]["accuracy"] > 0.95
@@ -158,8 +160,8 @@ def test_a_plain_script_starts_processes(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1] / 'scripts')!r})\n"
-        "from operator import attrgetter\nfrom fungi_audio.training.distributed import launch\n"
-        "print('ran', launch(2, 'gloo', attrgetter('size')))\n"
+        "from operator import attrgetter\nimport torch\nfrom fungi_audio.training.distributed import launch\n"
+        "print('ran', launch([torch.device('cpu')] * 2, attrgetter('size')))\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout == "ran 2\n", done.stderr
@@ -197,7 +199,7 @@ def test_warm_up_and_halving(caches: list[Path], tmp_path: Path) -> None:
     settings = replace(SETTINGS, epochs=16, validate_every=2, log_every=1, patience=0, lr=1e-6)
     _, curves = run(settings, caches, tmp_path / "state.pt")
     rates = [float(point["lr"]) * 1e6 for point in curves if point["split"] == "train"]
-    assert rates[:20] == pytest.approx([(step + 1) / 20 for step in range(20)])
+    assert rates[:20] == pytest.approx([step / 20 for step in range(20)])
     assert rates[-1] in [pytest.approx(0.5**k) for k in range(1, 6)]
 
 
@@ -210,6 +212,22 @@ def test_single_objectives_leave_the_other_head_alone(caches: list[Path], tmp_pa
     assert all(torch.equal(state[key], same[key]) for key in state if other in key)
     assert not torch.equal(state["mask_embed"], same["mask_embed"])
     assert ("accuracy" in curves[0]) == (objective == "mpc")
+
+
+@pytest.mark.parametrize("steps", [1, 5, 30, 1000])
+def test_warm_up_takes_the_steps_it_is_given(steps: int) -> None:
+    rates = [rise(step, steps) for step in range(steps + 2)]
+    assert rates[0] == 0 and rates[steps:] == [1, 1] and max(rates[:steps]) < 1
+    assert all(0 <= later - earlier <= max(1 / 20, 1 / steps) + 1e-9 for earlier, later in pairwise(rates))
+    assert steps != 1000 or rates[:1000] == [step // 50 / 20 for step in range(1000)]  # the published code's
+    assert rise(0, 0) == 1
+
+
+def test_a_state_of_other_clips(caches: list[Path], tmp_path: Path) -> None:
+    run(replace(SETTINGS, epochs=1), caches, tmp_path / "state.pt")
+    others = [ROWS[0], np.array([0, 1, 2])[::-1].copy()]
+    with pytest.raises(ConfigError, match="rows was"):
+        launch([CPU], pretrain, replace(SETTINGS, epochs=1), caches, others, STATISTICS, tmp_path / "state.pt", "fp32")
 
 
 def test_a_state_of_another_configuration(caches: list[Path], tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class Classifier(nn.Module):
 
     def __init__(self, network: SSAST, classes: int, head: Mapping[str, Any], weighted: bool = False) -> None:
         super().__init__()
-        self.v = network
+        self.v, self.classes = network, classes
         self.layer_weights = nn.Parameter(torch.zeros(len(network.blocks))) if weighted else None
         dense: list[nn.Module] = []
         width = network.width

@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -12,10 +12,11 @@ import torch.multiprocessing
 
 
 class World(NamedTuple):
-    """This process among those that train together."""
+    """This process among those that train together, and where it computes."""
 
     rank: int = 0
     size: int = 1
+    device: torch.device = torch.device("cpu")
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over all processes, in place."""
@@ -24,23 +25,20 @@ class World(NamedTuple):
         return values
 
 
-def launch(processes: int, backend: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call ``function(world, *arguments)`` in `processes` processes and return what rank 0 returns.
+def launch(devices: Sequence[torch.device], function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call ``function(world, *arguments)`` in a process for each device and return what rank 0 returns.
 
     Rank 0 is the calling process, so its output, progress and errors stay where they are. The function
     and its arguments must be picklable. The others import the function's module but not the calling
     script, so that one needs no guard around its work.
-
-    Args:
-        backend: of `torch.distributed`: `nccl` for GPUs, `gloo` for the CPU.
     """
-    if processes == 1:
-        return function(World(), *arguments)
+    if len(devices) == 1:
+        return _compute(World(device=devices[0]), function, arguments)
     with tempfile.TemporaryDirectory() as folder:
-        common = (processes, backend, f"file://{folder}/rendezvous", function, arguments)
+        common = (devices, f"file://{folder}/rendezvous", function, arguments)
         with patch.multiple(sys.modules["__main__"], __spec__=None, __file__=None, create=True):
             others = torch.multiprocessing.start_processes(
-                _other, common, processes - 1, join=False, start_method="spawn"
+                _other, (torch.get_num_threads(), *common), len(devices) - 1, join=False, start_method="spawn"
             )
         assert others is not None
         try:
@@ -54,15 +52,28 @@ def launch(processes: int, backend: str, function: Callable[..., Any], *argument
     return result
 
 
-def _other(index: int, *common: Any) -> None:
-    _join(index + 1, *common)
+def _other(index: int, threads: int, devices: Sequence[torch.device], *common: Any) -> None:
+    torch.set_num_threads(max(1, threads // len(devices)))
+    _join(index + 1, devices, *common)
 
 
 def _join(
-    rank: int, processes: int, backend: str, rendezvous: str, function: Callable[..., Any], arguments: tuple[Any, ...]
+    rank: int,
+    devices: Sequence[torch.device],
+    rendezvous: str,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
 ) -> Any:
-    torch.distributed.init_process_group(backend, init_method=rendezvous, rank=rank, world_size=processes)
+    world = World(rank, len(devices), devices[rank])
+    backend = "nccl" if world.device.type == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend, init_method=rendezvous, rank=rank, world_size=world.size)
     try:
-        return function(World(rank, processes), *arguments)
+        return _compute(world, function, arguments)
     finally:
         torch.distributed.destroy_process_group()
+
+
+def _compute(world: World, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    if world.device.type == "cuda":
+        torch.cuda.set_device(world.device)
+    return function(world, *arguments)

@@ -13,14 +13,16 @@ from ..randomness import generator
 from ..seeds import named_seed
 from ..views import augment
 from .augment import MIXUP_BETA, WaveformAugmentation, mix, spec_augment
+from .distributed import World
 
 Example = tuple[torch.Tensor, torch.Tensor]
 
 
 class Examples(Dataset[Example]):
-    """Item `step` is a batch: normalised log-mels `[n, frames, mel]` and labels `[n, classes]`, float32.
+    """Item `step` is this process's share of a batch: normalised log-mels `[n, frames, mel]`, labels `[n, classes]`.
 
-    Epochs are whole: the last batch of one may be smaller. Without mixup and changes of the waveform the
+    Both are float32. Epochs are whole: the last batch of one may be smaller. A process without a share of
+    it gets its first example, which is not to count. Without mixup and changes of the waveform the
     log-mels come from the cache, else they are computed from the audio.
 
     Args:
@@ -32,6 +34,7 @@ class Examples(Dataset[Example]):
         settings: a fine-tuning definition: `batch_size`, `freq_mask`, `time_mask`, `noise`, `mixup`,
             `augment`, `balanced`.
         seed: of the run.
+        world: this process among the others.
     """
 
     def __init__(
@@ -44,9 +47,10 @@ class Examples(Dataset[Example]):
         settings: Mapping[str, Any],
         epochs: int,
         seed: int,
+        world: World,
     ) -> None:
         self.fbank, self.wavs, self.targets, self.rows = fbank, wavs, targets, rows
-        self.statistics, self.settings, self.epochs, self.seed = statistics, settings, epochs, seed
+        self.statistics, self.settings, self.epochs, self.seed, self.world = statistics, settings, epochs, seed, world
         self.steps_an_epoch = -(-len(rows) // settings["batch_size"])
         self.change = WaveformAugmentation(settings["augment"]) if any(settings["augment"].values()) else None
         self.from_audio = settings["mixup"] > 0 or self.change is not None
@@ -55,12 +59,20 @@ class Examples(Dataset[Example]):
     def __len__(self) -> int:
         return self.epochs * self.steps_an_epoch
 
+    def places(self, step: int) -> range:
+        """Places in the epoch's order of the batch of `step`, over all processes."""
+        first = step % self.steps_an_epoch * self.settings["batch_size"]
+        return range(first, min(first + self.settings["batch_size"], len(self.rows)))
+
+    def share(self, step: int) -> range:
+        """Those of them that this process computes."""
+        return self.places(step)[self.world.rank :: self.world.size]
+
     def __getitem__(self, step: int) -> Example:
-        settings = self.settings
-        epoch, part = divmod(step, self.steps_an_epoch)
-        first = part * settings["batch_size"]
-        rows = self.order(epoch)[first : first + settings["batch_size"]]
-        names = [(self.seed, epoch, first + i) for i in range(len(rows))]
+        settings, epoch = self.settings, step // self.steps_an_epoch
+        places = self.share(step) or self.places(step)[:1]
+        rows = self.order(epoch)[places]
+        names = [(self.seed, epoch, place) for place in places]
         if self.from_audio:
             examples = [self.heard(row, name) for row, name in zip(rows.tolist(), names, strict=True)]
             fbank, targets = torch.stack([e[0] for e in examples]), np.stack([e[1] for e in examples])

@@ -10,20 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.optim.lr_scheduler import LinearLR, MultiStepLR
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from ..audio import normalise
 from ..errors import NumericalError
 from ..evaluate.metrics import MULTI_LABEL, SINGLE_LABEL
 from ..progress import progress
+from ..seeds import named_seed
 from . import resume
-from .classifier import Classifier
+from .classifier import Classifier, describe
 from .definitions import check_finetuning
+from .distributed import World
 from .examples import Examples
-from .pretrain import BETAS, WARMUP_RUNGS, WEIGHT_DECAY
-
-FOREVER = 10_000  # epochs; the learning rate decays at every one from `decay_from` on
+from .pretrain import BETAS, WEIGHT_DECAY
+from .schedule import fall, rise
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,10 @@ class Clips:
     statistics: tuple[float, float]
     multilabel: bool
 
+    def digest(self) -> str:
+        """What stands for the labels and rows in a configuration."""
+        return resume.digest([self.targets, self.train, self.valid, self.test])
+
 
 @dataclass
 class Tuned:
@@ -69,12 +74,13 @@ class Tuned:
 
 
 def finetune(
+    world: World,
     model: Classifier,
     clips: Clips,
     settings: Mapping[str, Any],
     seed: int,
+    checkpoint: str,
     state: Path,
-    device: torch.device,
     dtype: torch.dtype,
     workers: int = 0,
 ) -> Tuned:
@@ -85,20 +91,22 @@ def finetune(
     `selection.choose`, which sees the test scores of every epoch in all folds (the published rule).
 
     Args:
+        world: this process among those that train together; each has its own `model`, all the same.
         settings: a fine-tuning definition of the configuration.
+        checkpoint: digest of the backbone's.
         state: file of the training state, written after every epoch; kept until the caller deletes it.
         dtype: arithmetic of the matrix products.
         workers: processes that prepare examples.
 
     Raises:
-        ConfigError: `state` belongs to other settings.
-        NumericalError: the loss is NaN or infinite; `state` keeps the last good epoch.
+        ConfigError: the settings contradict each other, or `state` belongs to other settings, weights or clips.
+        NumericalError: the loss, a weight or a score is NaN or infinite; `state` keeps the last good epoch.
     """
-    check_finetuning(settings, clips.multilabel, 1)
-    run = _Run(model.to(device), clips, settings, seed, device, dtype)
+    check_finetuning(settings, clips.multilabel, world.size)
+    run = _Run(world, model.to(world.device), clips, settings, seed, checkpoint, dtype)
     run.load(state)
-    with progress("fine-tune", len(run.examples) - run.epoch * run.examples.steps_an_epoch, unit="step") as bar:
-        loader = run.examples.loader(run.epoch * run.examples.steps_an_epoch, workers, pinned=device.type == "cuda")
+    with progress("fine-tune", len(run.examples) - run.step, unit="step", shown=world.rank == 0) as bar:
+        loader = run.examples.loader(run.step, workers, pinned=world.device.type == "cuda")
         for fbank, targets in loader:
             run.update(fbank, targets)
             bar.update(1)
@@ -114,30 +122,34 @@ class _Run:
 
     def __init__(
         self,
+        world: World,
         model: Classifier,
         clips: Clips,
         settings: Mapping[str, Any],
         seed: int,
-        device: torch.device,
+        checkpoint: str,
         dtype: torch.dtype,
     ) -> None:
-        self.model, self.clips, self.settings, self.device, self.dtype = model, clips, settings, device, dtype
-        self.configuration = {**settings, "seed": seed, "training clips": len(clips.train), "precision": str(dtype)}
-        self.examples = Examples(
-            clips.fbank, clips.wavs, clips.targets, clips.train, clips.statistics, settings, settings["epochs"], seed
-        )
+        self.world, self.model, self.clips, self.settings, self.seed = world, model, clips, settings, seed
+        self.device, self.dtype = world.device, dtype
+        self.configuration = {
+            **settings,
+            **describe(model, settings["head"]),
+            "checkpoint": checkpoint,
+            "seed": seed,
+            "statistics": list(clips.statistics),
+            "labels and rows": clips.digest(),
+            "precision": str(dtype),
+        }
+        data = (clips.fbank, clips.wavs, clips.targets, clips.train, clips.statistics)
+        self.examples = Examples(*data, settings, settings["epochs"], seed, world)
         model.v.requires_grad_(settings["train_backbone"])
         head = [parameter for name, parameter in model.named_parameters() if not name.startswith("v.")]
-        groups = [{"params": head, "lr": settings["lr"] * settings["head_lr"]}]
+        groups = [{"params": head, "peak": settings["lr"] * settings["head_lr"]}]
         if settings["train_backbone"]:
-            groups.append({"params": list(model.v.parameters()), "lr": settings["lr"]})
-        self.optimiser = torch.optim.Adam(groups, settings["lr"], betas=BETAS, weight_decay=WEIGHT_DECAY)
-        decays = range(settings["decay_from"] - 1, FOREVER)
-        self.decay = MultiStepLR(self.optimiser, list(decays), settings["decay"])
-        self.rung = max(1, settings["warmup_steps"] // WARMUP_RUNGS)
-        self.warmup = None
-        if settings["warmup_steps"]:
-            self.warmup = LinearLR(self.optimiser, 1 / WARMUP_RUNGS, 1, WARMUP_RUNGS - 1)
+            groups.append({"params": list(model.v.parameters()), "peak": settings["lr"]})
+        self.optimiser = torch.optim.Adam(groups, betas=BETAS, weight_decay=WEIGHT_DECAY)
+        self.parallel: torch.nn.Module = DistributedDataParallel(model) if world.size > 1 else model
         self.average = AveragedModel(model) if settings["selection"] == "average" else None
         metrics = MULTI_LABEL if clips.multilabel else SINGLE_LABEL
         self.metric, self.score = next(iter(metrics.items()))
@@ -146,8 +158,7 @@ class _Run:
         self.tuned = Tuned()
 
     def parts(self) -> dict[str, Any]:
-        named: dict[str, Any] = {"model": self.model, "optimiser": self.optimiser, "decay": self.decay}
-        named |= {"warmup": self.warmup, "average": self.average}
+        named = {"model": self.model, "optimiser": self.optimiser, "average": self.average}
         return {name: part for name, part in named.items() if part is not None}
 
     def load(self, path: Path) -> None:
@@ -160,42 +171,46 @@ class _Run:
         self.tuned = Tuned(**state["tuned"])
 
     def save(self, path: Path) -> None:
+        if self.world.rank > 0:
+            return
         state = {name: part.state_dict() for name, part in self.parts().items()}
         own = {"epoch": self.epoch, "step": self.step, "best": self.best, "tuned": vars(self.tuned)}
         resume.save(path, self.configuration, state | own)
 
     def update(self, fbank: torch.Tensor, targets: torch.Tensor) -> None:
+        """One optimiser step on this process's share of a batch."""
         self.model.train()
         self.model.v.train(self.settings["train_backbone"])
+        torch.manual_seed(named_seed(self.seed, "dropout", self.step, self.world.rank))
+        rate = rise(self.step, self.settings["warmup_steps"])
+        rate *= fall(self.epoch + 1, self.settings["decay"], self.settings["decay_from"])
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["peak"] * rate
         fbank, targets = (tensor.to(self.device, non_blocking=True) for tensor in (fbank, targets))
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            logits = self.model(fbank)
-        loss = self.loss(logits.float(), targets)
+            logits = self.parallel(fbank)
+        own = self.loss(logits.float(), targets)[: len(self.examples.share(self.step))]
+        loss = own.sum() / len(self.examples.places(self.step))
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss * self.world.size).backward()
         self.optimiser.step()
         self.step += 1
-        if self.warmup and self.step % self.rung == 0 and self.step < self.rung * WARMUP_RUNGS:
-            self.warmup.step()
         self.losses.append(loss.detach())
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Mean loss of a batch; targets may be shares (mixup)."""
+        """Loss of each clip, `[n]`; targets may be shares (mixup)."""
         if self.settings["loss"] == "bce":
-            return F.binary_cross_entropy_with_logits(logits, targets)
-        return F.cross_entropy(logits, targets)
+            return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(1)
+        return F.cross_entropy(logits, targets, reduction="none")
 
     def end_epoch(self) -> None:
         self.epoch += 1
-        loss = float(torch.stack(self.losses).mean())
+        loss = self.world.sum(torch.stack(self.losses)).mean()
         self.losses = []
-        if not math.isfinite(loss):
-            raise NumericalError(
-                f"the loss became NaN or infinite in epoch {self.epoch}; the last good state stays. Lower lr, raise "
-                "warmup_steps, or use precision: fp32; then delete that state"
-            )
-        self.record("train", loss=loss)
-        self.decay.step()
+        self.check("the loss", loss)
+        self.check("a weight", *self.model.parameters())
+        self.predict(self.model, self.clips.train[: self.settings["batch_size"]])
+        self.record("train", loss=float(loss))
         if self.average is not None and self.epoch >= self.settings["average_from"]:
             self.average.update_parameters(self.model)
         if len(self.clips.valid):
@@ -203,6 +218,13 @@ class _Run:
         if self.settings["selection"] == "test":
             self.tuned.scores[self.epoch] = self.predict(self.model, self.clips.test)
             self.measure("test", self.clips.test, self.tuned.scores[self.epoch])
+
+    def check(self, what: str, *values: torch.Tensor) -> None:
+        if not torch.stack([torch.isfinite(value).all() for value in values]).all():
+            raise NumericalError(
+                f"{what} became NaN or infinite in epoch {self.epoch}; the last good state stays. Lower lr, raise "
+                "warmup_steps, or use precision: fp32; then delete that state"
+            )
 
     def record(self, split: str, **values: float) -> None:
         point = {"step": self.step, "epoch": self.epoch, "split": split, "lr": self.optimiser.param_groups[-1]["lr"]}
@@ -236,8 +258,14 @@ class _Run:
             self.tuned.scores = {self.tuned.epoch: self.predict(self.model, self.clips.test)}
 
     def predict(self, model: Classifier, rows: np.ndarray) -> torch.Tensor:
-        batch = self.settings["batch_size"]
-        return predict(model, self.clips.fbank, rows, self.clips.statistics, self.settings["loss"], batch, self.dtype)
+        """Probabilities float32 `[len(rows), classes]`, on the CPU; each process computes a share."""
+        own = slice(self.world.rank, None, self.world.size)
+        batch, loss = self.settings["batch_size"], self.settings["loss"]
+        share = predict(model, self.clips.fbank, rows[own], self.clips.statistics, loss, batch, self.dtype)
+        scores = torch.zeros(len(rows), share.shape[1], device=self.device)
+        scores[own] = share.to(self.device)
+        self.check("a score", self.world.sum(scores))
+        return scores.cpu()
 
 
 @torch.no_grad()
@@ -253,10 +281,10 @@ def predict(
     """Probabilities of the classes, float32 `[len(rows), classes]`: softmax for `ce`, sigmoid for `bce`."""
     model.eval()
     device = next(model.parameters()).device
-    parts = []
+    scores = torch.empty(len(rows), model.classes)
     for first in range(0, len(rows), batch):
         inputs = normalise(torch.from_numpy(fbank[rows[first : first + batch]]).to(device), *statistics)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             logits = model(inputs).float()
-        parts.append((logits.sigmoid() if loss == "bce" else logits.softmax(1)).cpu())
-    return torch.cat(parts)
+        scores[first : first + batch] = (logits.sigmoid() if loss == "bce" else logits.softmax(1)).cpu()
+    return scores

@@ -1,5 +1,6 @@
 """The labelled clips of one fold, as fine-tuning and its scores read them."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,55 +17,89 @@ from .finetune import Clips
 def label_matrix(labels: pd.Series, classes: list[str], multilabel: bool) -> np.ndarray:
     """Which clip has which label: bool `[n, classes]`.
 
+    Args:
+        labels: texts by `clip_id`.
+
     Raises:
         DataError: a clip has no label, or one that is not among the classes.
     """
     number = {name: index for index, name in enumerate(classes)}
     targets = np.zeros((len(labels), len(classes)), dtype=bool)
-    for row, text in enumerate(labels.fillna("").astype(str)):
+    for row, (clip, text) in enumerate(labels.fillna("").astype(str).items()):
         for name in text.split(";") if multilabel else [text]:
             if name not in number:
                 what = f"has the label {name!r}, which is no class of the dataset" if name else "has no label"
-                raise DataError(f"clip {row} of the table {what}; fine-tuning needs labelled clips")
+                raise DataError(f"clip {clip} {what}; fine-tuning needs labelled clips")
             targets[row, number[name]] = True
     return targets
 
 
 def fold_rows(
-    table: pd.DataFrame, targets: np.ndarray, fold: str, selection: str, seed: int
+    table: pd.DataFrame, targets: np.ndarray, fold: str, selection: str, seed: int, multilabel: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows to train on, to validate on and to test on.
 
-    Selection on validation clips takes the official validation split, or a seeded fifth of every class's
-    training clips. The other rules validate on nothing and train on both.
+    Selection on validation clips takes the official validation split, or a seeded fifth of the training
+    clips: of every class, or with several labels a clip of all. The other rules validate on nothing and
+    train on both.
+
+    Raises:
+        DataError: the clips that the epoch is chosen on are none, or all alike in every label, so that the
+            metric is not defined.
     """
     train, valid, test = folds.split(table, fold)
     if selection != "validation":
-        return np.sort(np.concatenate([train, valid])), valid[:0], test
-    if not len(valid):
-        kinds = np.unique(targets[train], axis=0, return_inverse=True)[1]
+        train, valid = np.sort(np.concatenate([train, valid])), valid[:0]
+    elif not len(valid):
+        kinds = np.zeros(len(train), dtype=int) if multilabel else targets[train].argmax(1)
         fitted, held_out = holdout(kinds, named_seed(seed, "fine-tuning validation", fold))
         train, valid = train[fitted], train[held_out]
+    judges = {"validation": valid, "test": test, "average": None}[selection]
+    if judges is not None:
+        _check_judges(targets[judges], f"fold {fold}, selection: {selection}", multilabel)
     return train, valid, test
 
 
-def open_clips(
-    table: pd.DataFrame,
-    classes: list[str],
-    fbank: str | Path,
-    audio_root: str | Path,
-    fold: str,
-    statistics: tuple[float, float],
-    multilabel: bool,
-    selection: str,
-    seed: int,
-) -> Clips:
-    """The clips of a table with their log-mel cache, labels and rows of a fold.
+def _check_judges(targets: np.ndarray, where: str, multilabel: bool) -> None:
+    if not len(targets):
+        raise DataError(
+            f"{where}: every class has one training clip, so none can be held out to choose the epoch on. Add clips, "
+            "or set selection: average"
+        )
+    if multilabel and not (targets.any(axis=0) & ~targets.all(axis=0)).any():
+        raise DataError(
+            f"{where}: there is no label that some and not all of the {len(targets)} clips have that the epoch is "
+            "chosen on, so mAP is not defined. Add clips, or set selection: average"
+        )
 
-    Args:
+
+@dataclass(frozen=True)
+class Labelled:
+    """Where the labelled clips of one fold lie.
+
+    Attributes:
+        table: the clip table.
+        classes: names, in the order of the outputs.
+        fbank: log-mel cache of the table's rows.
         audio_root: folder that the table's `wav` paths lie in.
+        statistics: mean and standard deviation of the normalisation.
     """
-    targets = label_matrix(table["label"], classes, multilabel)
-    rows = fold_rows(table, targets, fold, selection, seed)
-    wavs = [Path(audio_root) / wav for wav in table["wav"]]
-    return Clips(open_cache(fbank), wavs, targets, *rows, statistics, multilabel)
+
+    table: pd.DataFrame
+    classes: list[str]
+    fbank: str | Path
+    audio_root: str | Path
+    fold: str
+    statistics: tuple[float, float]
+    multilabel: bool
+
+    def open(self, selection: str, seed: int) -> Clips:
+        """The clips with their log-mels and rows, for a rule of selection.
+
+        Raises:
+            DataError: a clip without a known label, or no clips to choose the epoch on.
+        """
+        targets = label_matrix(self.table.set_index("clip_id")["label"], self.classes, self.multilabel)
+        rows = fold_rows(self.table, targets, self.fold, selection, seed, self.multilabel)
+        wavs = [Path(self.audio_root) / wav for wav in self.table["wav"]]
+        return Clips(open_cache(self.fbank), wavs, targets, *rows, self.statistics, self.multilabel)

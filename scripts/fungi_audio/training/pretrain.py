@@ -1,7 +1,7 @@
 """Pretraining of SSAST on masked spectrogram patches, in steps that can be stopped and continued.
 
-Recipe of the published code: Adam, learning rate raised in 20 rungs over the warm-up, then halved when the
-validation accuracy stops improving. After a step everything follows from the training state and the
+Recipe of the published code: Adam, learning rate raised over the warm-up, then halved when the validation
+accuracy stops improving. After a step everything follows from the training state and the
 step's number, so a run that was killed ends with the weights of one that was not.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.lr_scheduler import LinearLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..backbones.ssast import WIDTHS
 from ..encode import resolve_precision
@@ -29,10 +29,10 @@ from .batches import Clips, PretextBatches, hold_out
 from .definitions import check_pretraining
 from .distributed import World
 from .pretext import WEIGHTS, Outcome, new_pretext
+from .schedule import rise
 
 BETAS = (0.95, 0.999)
 WEIGHT_DECAY = 5e-7
-WARMUP_RUNGS = 20
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,6 @@ def pretrain(
     rows: Sequence[np.ndarray],
     statistics: tuple[float, float],
     state: Path,
-    devices: Sequence[torch.device],
     precision: str = "auto",
     workers: int = 0,
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
@@ -84,7 +83,6 @@ def pretrain(
         caches, rows: log-mel caches of `target_length` frames, and the rows of each to train on.
         statistics: mean and standard deviation of the normalisation.
         state: file of the training state; kept until the caller deletes it.
-        devices: one a process of the world.
         precision: as in the configuration.
         workers: processes that read ahead.
 
@@ -97,10 +95,7 @@ def pretrain(
         NumericalError: the loss is NaN or infinite; `state` keeps the last good step.
     """
     check_pretraining(asdict(settings), world.size)
-    device = devices[world.rank]
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    run = _Run(world, settings, Clips(caches, rows), statistics, device, resolve_precision(precision, device))
+    run = _Run(world, settings, Clips(caches, rows), statistics, resolve_precision(precision, world.device))
     run.train(state, workers)
     return run.best["model"], run.curves
 
@@ -114,23 +109,23 @@ class _Run:
         settings: Pretraining,
         clips: Clips,
         statistics: tuple[float, float],
-        device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self.world, self.settings, self.device, self.dtype = world, settings, device, dtype
+        self.world, self.settings, self.device, self.dtype = world, settings, world.device, dtype
         self.weights = WEIGHTS[settings.objective]
         training, validation = hold_out(len(clips), settings.validation, settings.seed)
         self.steps_an_epoch = len(training) / settings.batch_size
         self.steps = math.ceil(settings.epochs * self.steps_an_epoch)
         self.configuration = settings.configuration() | {
             "training clips": len(training),
+            "rows": resume.digest(clips.rows),
             "statistics": list(statistics),
             "precision": str(dtype),
         }
         self.model = new_pretext(WIDTHS[settings.size], settings.target_length, PATCHES[settings.kind], settings.seed)
         for name, head in (("mpc", self.model.cpredlayer), ("mpg", self.model.gpredlayer)):
             head.requires_grad_(name in self.weights)
-        self.model.to(device)
+        self.model.to(self.device)
         common = (statistics, self.model.v.grid, settings.masked, list(self.weights), settings.batch_size)
         self.training = PretextBatches(clips, training, *common, self.steps, world, settings.seed)
         blocks = math.ceil(len(validation) / settings.batch_size)
@@ -138,16 +133,18 @@ class _Run:
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.Adam(trained, settings.lr, betas=BETAS, weight_decay=WEIGHT_DECAY)
         self.plateau = ReduceLROnPlateau(self.optimiser, mode="max", factor=0.5, patience=settings.patience)
-        self.rung = max(1, settings.warmup_steps // WARMUP_RUNGS)
-        self.warmup = LinearLR(self.optimiser, 1 / WARMUP_RUNGS, 1, WARMUP_RUNGS - 1) if settings.warmup_steps else None
-        self.step, self.rate, self.curves = 0, settings.lr, list[dict[str, Any]]()
-        self.window = torch.zeros(4, dtype=torch.float64, device=device)
+        self.step, self.rate, self.curves = 0, 0.0, list[dict[str, Any]]()
+        self.warm_up()
+        self.window = torch.zeros(4, dtype=torch.float64, device=self.device)
         self.best: dict[str, Any] = {"score": -math.inf, "step": 0, "model": self.model.published_state()}
 
     def parts(self) -> dict[str, Any]:
-        named: dict[str, Any] = {"model": self.model, "optimiser": self.optimiser, "plateau": self.plateau}
-        named["warmup"] = self.warmup
-        return {name: part for name, part in named.items() if part is not None}
+        return {"model": self.model, "optimiser": self.optimiser, "plateau": self.plateau}
+
+    def warm_up(self) -> None:
+        """Set the learning rate of the step to come; after the warm-up it is the plateau's."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.settings.lr * rise(self.step, self.settings.warmup_steps)
 
     def load(self, path: Path) -> None:
         state = resume.load(path, self.configuration)
@@ -176,7 +173,6 @@ class _Run:
         with progress("pretrain", self.steps - self.step, "step", shown=self.world.rank == 0) as bar:
             for fbank, masks in loader:
                 self.update(parallel, fbank, masks)
-                self.step += 1
                 if self.step % settings.log_every == 0 or self.step == self.steps:
                     self.record_training()
                 if self.step % settings.validate_every == 0 or self.step == self.steps:
@@ -198,8 +194,9 @@ class _Run:
                 (self.loss(outcome).sum() * share).backward()
             self.window += self.sums(outcome)
         self.optimiser.step()
-        if self.warmup and (self.step + 1) % self.rung == 0 and self.step + 1 < self.rung * WARMUP_RUNGS:
-            self.warmup.step()
+        self.step += 1
+        if self.step <= self.settings.warmup_steps:
+            self.warm_up()
 
     def forward(self, model: nn.Module, fbank: torch.Tensor, masks: dict[str, torch.Tensor]) -> Outcome:
         fbank = fbank.to(self.device, non_blocking=True)

@@ -1,17 +1,29 @@
 """The training state on disk: all that a killed run needs to go on as if nothing had happened."""
 
+import hashlib
 import json
 import logging
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..errors import CheckpointError, ConfigError
 from ..files import whole
 
 log = logging.getLogger(__name__)
+
+
+def digest(arrays: Iterable[np.ndarray]) -> str:
+    """One SHA-256 over types, shapes and values: what stands for data in a configuration."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.dtype.str} {array.shape}".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
 
 
 def save(path: Path, configuration: dict[str, Any], state: dict[str, Any]) -> None:
