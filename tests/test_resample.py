@@ -154,6 +154,27 @@ def test_changed_clips_are_done_again(raw: Path, clips: pd.DataFrame, tmp_path: 
     assert np.abs(silence).max() <= 2, "no more than dither"
 
 
+@pytest.mark.parametrize("jump", [-1e6, 1e6])
+@pytest.mark.fault(
+    "resample", "the clock jumps by {jump:+.0f} s between two attempts", "changed clips, and no others, are done again"
+)
+def test_clips_that_a_wrong_clock_dates(raw: Path, clips: pd.DataFrame, tmp_path: Path, jump: float) -> None:
+    good = (raw / "44 kHz.wav").read_bytes()
+    (raw / "44 kHz.wav").write_text("text")
+    then = time.time() - jump
+    for path in raw.rglob("*.*"):
+        os.utime(path, (then, then))
+    with pytest.raises(DataError):
+        resample(clips, raw, tmp_path / "audio", link=True)
+    kept = (tmp_path / ".audio.part" / "stereo.wav").stat().st_ino
+    (raw / "44 kHz.wav").write_bytes(good)
+    soundfile.write(raw / "8 kHz.wav", np.zeros(8000), 8000)
+    os.utime(raw / "8 kHz.wav", (then + 2 * jump, then + 2 * jump))
+    resample(clips, raw, tmp_path / "audio", link=True)
+    assert np.abs(soundfile.read(tmp_path / "audio" / "8 kHz.wav", dtype="int16")[0]).max() <= 2
+    assert (tmp_path / "audio" / "stereo.wav").stat().st_ino == kept
+
+
 @pytest.mark.parametrize("delay", [0.0, 0.1, 0.3])
 @pytest.mark.fault("resample", "killed (SIGKILL) after {delay} s", "goes on where it stopped; the same bytes")
 def test_killed_and_started_again(tmp_path: Path, delay: float) -> None:

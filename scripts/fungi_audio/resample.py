@@ -1,5 +1,6 @@
 """Every clip as 16 kHz mono 16-bit WAV, made by SoX."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from .files import REASONS, beside, put, whole_folder
 from .parallel import for_each
 
 HEADER = 44  # bytes of a WAV header
+SAME_TIME = 1_000_000  # nanoseconds; file systems round times
 SAMPLES = {  # libsndfile's subtypes: how SoX gets them
     **dict.fromkeys(("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM"), ("int16", "16", "signed")),
     **dict.fromkeys(("PCM_24", "PCM_32"), ("int32", "32", "signed")),
@@ -87,12 +89,20 @@ def _convert(source: Path, target: Path, link: bool) -> str:
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         target.unlink()
         return "changed while it was read"
+    if not _is_made(target, after.st_mtime_ns):
+        os.utime(target, ns=(after.st_atime_ns, after.st_mtime_ns))
     return ""
 
 
-def _is_made(target: Path, since: int) -> bool:
-    """Whether the file is there, not older than its source, with samples (a power cut can leave it empty)."""
-    return target.exists() and target.stat().st_mtime_ns >= since and target.stat().st_size > HEADER
+def _is_made(target: Path, time: int) -> bool:
+    """Whether the file is there, with its source's time and samples (a power cut can leave it empty).
+
+    Which of two times is later says nothing, where a clock may have been wrong.
+    """
+    if not target.exists():
+        return False
+    status = target.stat()
+    return abs(status.st_mtime_ns - time) < SAME_TIME and status.st_size > HEADER
 
 
 def _resample(file: soundfile.SoundFile, target: Path) -> None:
