@@ -178,7 +178,7 @@ def test_too_many_neighbours_are_refused_before_extraction(tmp_path):
 def test_code_edit_of_an_objective(finished, tmp_path):
     """Editing an objective redoes that objective; a comment changes nothing."""
     project = tmp_path / "project"
-    for name in ("Snakefile", "config.yaml", "rules", "scripts", "schemas", "envs"):
+    for name in ("Snakefile", "config.yaml", "rules", "scripts", "schemas", "envs", "configs"):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, project / name)
         else:
