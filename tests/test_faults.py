@@ -27,6 +27,8 @@ from fungi_audio.gradient import gradient_terms
 from fungi_audio.resample import resample
 from tests.conftest import ROOT
 from tests.test_archives import write_zip
+from tests.test_data_rules import CLIPS as SOUNDS
+from tests.test_data_rules import TARGETS, archive_of, project
 from tests.test_download import Server
 from tests.test_encode import small_backbone
 
@@ -225,3 +227,30 @@ def test_sources_from_the_future(inputs: Path, tmp_path: Path) -> None:
     resample(TABLE, tmp_path, future, link=True)
     resample(TABLE, inputs / "44100", tmp_path / "now", link=True)
     assert [(future / clip).read_bytes() for clip in NAMES] == [(tmp_path / "now" / c).read_bytes() for c in NAMES]
+
+
+TOUCH = 'find resources results -newermt now -exec touch -d "$(date -Iseconds)" {} +'
+
+
+@pytest.mark.fault(
+    "chain",
+    "the clock is set back between two jobs",
+    "one message with the file and both times; exit status 1; what was finished stays",
+)
+def test_a_clock_that_is_set_back(tmp_path: Path) -> None:
+    """What was made before lies in the future; the page's remedy ends that and nothing is repeated."""
+    workflow = project(tmp_path / "run", str(archive_of(tmp_path / "a.zip", SOUNDS)))
+    workflow.run("results/tiny/clips.parquet")
+    later = pd.Timestamp.now().timestamp() + 1e6
+    for path in [path for top in ("results", "resources") for path in workflow.path(top).rglob("*")]:
+        os.utime(path, (later, later))
+    clips = workflow.path("results/tiny/clips.parquet").read_bytes()
+    done = workflow.snakemake(*TARGETS, check=False)
+    assert done.returncode
+    assert "has older modification time" in done.stdout and "input results/tiny/clips.parquet" in done.stdout
+    assert TOUCH in (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    subprocess.run(TOUCH, shell=True, cwd=workflow.folder, check=True)
+    assert workflow.planned(*TARGETS) == {"checksum": 1, "resample": 1, "place": 1, "datafiles": 2}
+    workflow.run(*TARGETS)
+    assert workflow.path("results/tiny/clips.parquet").read_bytes() == clips
+    assert workflow.planned(*TARGETS) == {}
