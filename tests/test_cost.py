@@ -95,6 +95,10 @@ def test_several_partitions_allow_what_the_most_patient_one_does() -> None:
     assert [longest(name, limits) for name in asked] == [60, 60, 600, 600, UNLIMITED]
 
 
+def test_several_accounts_are_tried_one_at_a_time() -> None:
+    assert "--account=first" in Request("table", account="first,second").options()
+
+
 def test_steps_over_files_grow_with_the_dataset() -> None:
     assert cost.step_seconds("resample", 2000, cores=8) == 2000 * 0.02 / 8
     small, audioset = (cost.step_mb(clips, cores=8) for clips in (2000, AUDIOSET["clips"]))

@@ -5,7 +5,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,48 +75,62 @@ def start(slurm: Slurm, folder: Path, arguments: list[str]) -> "subprocess.Popen
     return head
 
 
-CHAIN = {
-    "run": {"datasets": ["tones"], "backbones": ["tiny"], "features": ["embedding", "simclr"]},
-    "datasets": {"tones": {"layout": "synthetic", "clips": 40, "folds": [1, 2], "target_length": 64}},
-    "backbones": {"tiny": {"family": "ssast", "checkpoint": "random:tiny-patch"}},
+CHAIN = {  # over configs/demo.yaml
+    "datasets": {"demo": {"clips": 40, "folds": [1, 2]}},
+    "pretrain": {"demo": {"epochs": 2, "warmup_steps": 2, "validate_every": 5, "checkpoint_every": 5}},
     "features": {"simclr": {"views": 2, "comparison_clips": 4}},
     "evaluation": {"knn": {"k": [3]}, "linear": {"l2": {"values": 3}}, "few_shot": {"shots": [2], "draws": 2}},
-    "cluster": {"partition": {"cpu": "cpu", "gpu": "gpu"}},
+    "cluster": {"partition": {"cpu": "short", "gpu": "gpu"}},
 }
-GPU_RULES = ("encode", "comparison", "gradient")
+GPU_JOBS = {"pretrain": 1, "encode": 2, "comparison": 1, "gradient": 4}  # both folds' comparisons share a Slurm job
+CPU_JOBS = {"fbank index place resample synthesise": 1, "projection": 1, "head": 2, "evaluate": 1, "map": 1}
 
 
-def test_the_chain_on_slurm_gives_the_local_table(slurm: Slurm, tmp_path: Path) -> None:
+def test_the_demo_on_slurm_gives_the_local_table(slurm: Slurm, tmp_path: Path) -> None:
     configfile = tmp_path / "chain.yaml"
     configfile.write_text(yaml.safe_dump(CHAIN))
-    options = ["--configfile", str(configfile), "--directory"]
-    output = run(slurm, ROOT, command(*options, str(tmp_path / "slurm")))
+    options = ["--configfile", "configs/demo.yaml", str(configfile), "--set-threads", "pretrain=1", "--directory"]
     local = [sys.executable, "-m", "snakemake", "--cores", "2", *options, str(tmp_path / "local")]
-    run(slurm, ROOT, local)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(run, slurm, ROOT, local)
+        output = run(slurm, ROOT, command(*options, str(tmp_path / "slurm")))
+        other.result()
     tables = [pd.read_csv(tmp_path / place / "results" / "table.csv") for place in ("slurm", "local")]
     scores = [table.loc[:, "dataset":"settings"] for table in tables]  # what follows are times
     pd.testing.assert_frame_equal(*scores)
 
     devices = dict(line.split() for line in slurm.devices.read_text().splitlines())
     jobs = [job for job in submitted(slurm) if job["WorkDir"] == str(tmp_path / "slurm")]
-    gpu_jobs = [job for job in jobs if job["Comment"].startswith(tuple(f"rule_{rule}" for rule in GPU_RULES))]
-    assert (
-        len(jobs) <= 14 and len(gpu_jobs) == 6
-    )  # two passes encoded, one group of comparisons, features of one and of two folds
+    assert Counter(map(rules_of, jobs)) == GPU_JOBS | CPU_JOBS
+    gpu_jobs = [job for job in jobs if rules_of(job) in GPU_JOBS]
     for job in jobs:
         assert devices[job["JobId"]] in (("0", "1") if job in gpu_jobs else ("none",)), job["Comment"]
-        assert job["Partition"] == ("gpu" if job in gpu_jobs else "cpu")
+        assert job["Partition"] == ("gpu" if job in gpu_jobs else "short")
+        mb, minutes = asked(output, job)
+        assert job["TimeLimit"] == f"00:{minutes:02}:00", job["Comment"]
+        assert megabytes(job["MinMemoryNode"]) == pytest.approx(mb, rel=0.01), job["Comment"]
     for job in gpu_jobs:
-        for other in gpu_jobs:
-            if job["JobId"] < other["JobId"] and job["NodeList"] == other["NodeList"] and overlap(job, other):
-                assert devices[job["JobId"]] != devices[other["JobId"]]
-    for job in jobs:
-        if job["Comment"].startswith("rule_encode"):
-            asked = re.search(
-                rf"views={job['Comment'].split('_')[-2]}\b.*?mem_mb=(\d+).*?runtime=(\d+)", output, re.DOTALL
-            )
-            assert asked and job["TimeLimit"] == f"00:{int(asked[2]):02}:00"
-            assert megabytes(job["MinMemoryNode"]) == pytest.approx(int(asked[1]), rel=0.01)
+        for neighbour in gpu_jobs:
+            together = job["NodeList"] == neighbour["NodeList"] and overlap(job, neighbour)
+            if together and job["JobId"] < neighbour["JobId"]:
+                assert devices[job["JobId"]] != devices[neighbour["JobId"]]
+
+
+def rules_of(job: dict[str, str]) -> str:
+    """The rule of a job, or the rules of its group."""
+    name, one, _ = job["Comment"].removeprefix("rule_").partition("_wildcards_")
+    return name if one else name.partition("_")[2].replace("_", " ")
+
+
+def asked(output: str, job: dict[str, str]) -> tuple[int, int]:
+    """Megabytes and minutes that the rules of a job ask for: of one of them, or of those that take turns in it."""
+    slurm = dict(re.findall(r"Job (\d+) has been submitted with SLURM jobid (\d+)", output))
+    block = r"^ *rule (\w+):\n(?: +.*\n)*? +jobid: (\d+)\n(?: +.*\n)*? +resources: .*mem_mb=(\d+).*runtime=(\d+)"
+    rules = re.findall(block, output, re.MULTILINE)
+    own = [(int(mb), int(time)) for _, number, mb, time in rules if slurm.get(number) == job["JobId"]]
+    same = [(int(mb), int(time)) for rule, _, mb, time in rules if rule in rules_of(job).split()]
+    members = own or same[:: (GPU_JOBS | CPU_JOBS)[rules_of(job)]]  # groups of the same rules are equally large
+    return max(mb for mb, _ in members), sum(time for _, time in members)
 
 
 def overlap(job: dict[str, str], other: dict[str, str]) -> bool:

@@ -52,7 +52,7 @@ SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0,sched_min
 GresTypes=gpu
 ReturnToService=2
 SlurmdParameters=config_overrides
-MinJobAge=300
+MinJobAge=1800
 KillWait=2
 PropagateResourceLimits=NONE
 TaskProlog={folder}/bin/prolog
