@@ -95,7 +95,7 @@ def test_several_partitions_allow_what_the_most_patient_one_does() -> None:
     assert [longest(name, limits) for name in asked] == [60, 60, 600, 600, UNLIMITED]
 
 
-def test_several_accounts_are_tried_one_at_a_time() -> None:
+def test_the_first_of_several_accounts_is_charged() -> None:
     assert "--account=first" in Request("table", account="first,second").options()
 
 
