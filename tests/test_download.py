@@ -346,7 +346,14 @@ def test_locations() -> None:
 
 
 @pytest.mark.parametrize(
-    "location", ["ftp://example.org/x", "s3://bucket/x", "https://me:secret@example.org/x.zip", "https://[x"]
+    "location",
+    [
+        "ftp://example.org/x",
+        "s3://bucket/x",
+        "https://me:secret@example.org/x.zip",
+        "https://[x?token=secret",
+        "https://me:secret@exa\u2100mple.org/x?token=secret",
+    ],
 )
 @pytest.mark.fault("download", "{location}", "refused")
 def test_refused_locations(location: str) -> None:

@@ -47,8 +47,8 @@ def local_path(location: str) -> Path | None:
     elif "://" in location:
         try:
             parts = urlsplit(location)
-        except ValueError as error:
-            raise ConfigError(f"{location} is not a URL: {error}") from None
+        except ValueError:
+            raise ConfigError(f"{shown(location)} is not a URL") from None
         if parts.scheme not in ("https", "http"):
             raise ConfigError(f"{shown(location)}: only https:// URLs, paths and file: are allowed")
         if "@" in parts.netloc:
