@@ -8,9 +8,8 @@
 # reach sbatch; a local run ignores all but `gpu` and `mem_mb`, and those only under `--resources`.
 #
 # Small jobs with a `group=` share a Slurm job, which runs them one after another (slurm/config.yaml says how
-# many), so that it asks for the sum of their times. `shared(…)` or `prepared` names the same group.
-#
-# Before the first job is submitted, Slurm is asked whether it would take them all.
+# many), so that it asks for the sum of their times. `shared(…)` or `prepared` names the same group. Before the
+# first job is submitted, Slurm is asked whether it would take them all.
 from fungi_audio import cluster, cost
 from fungi_audio.errors import FungiError
 
