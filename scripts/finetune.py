@@ -32,9 +32,9 @@ with job(snakemake), only_writer(folder / "lock"), claim_several(params.device, 
     statistics = open_statistics(files.statistics, params.statistics)
     table = pd.read_parquet(files.clips)
     root = place(table, files.audio, snakemake.config["data_root"], snakemake.threads)
-    data = Labelled(table, names, files.fbank, root, fold, statistics, params.multilabel)
+    data = Labelled(table, names, Path(files.fbank), root, fold, statistics, params.multilabel)
     stride = tuple(params.stride) if params.stride else None
-    arguments = (data, files.checkpoint, stride, settings, name, seed, state, params.precision)
+    arguments = (data, Path(files.checkpoint), stride, settings, name, seed, state, params.precision)
     workers = max(0, min(8, snakemake.threads) - 1)
     tuned, metadata = launch(devices, finetune_fold, *arguments, workers)
     metadata |= {"classes": names, "mids": classes["mid"].tolist(), "mean": statistics[0], "std": statistics[1]}

@@ -27,7 +27,7 @@ with job(snakemake), only_writer(folder / "lock"), claim_several(params.device, 
     rows = [np.flatnonzero(table["split"].fillna("") != "test") for table in tables]
     statistics = pooled_statistics(snakemake.input.statistics, [len(part) for part in rows], configured)
     torch.set_num_threads(snakemake.threads)
-    arguments = (settings, list(snakemake.input.fbank), rows, statistics, state, params.precision)
+    arguments = (settings, list(map(Path, snakemake.input.fbank)), rows, statistics, state, params.precision)
     workers = min(4, snakemake.threads - 1) if devices[0].type == "cuda" else 0
     weights, curves = launch(devices, pretrain.pretrain, *arguments, workers)
     metadata = {"pretraining": snakemake.wildcards.pretraining, "settings": definition, "seed": params.seed}

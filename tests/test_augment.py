@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torchaudio
 
 from fungi_audio import audio
 from fungi_audio.training.augment import WaveformAugmentation, mix, spec_augment
+from fungi_audio.training.distributed import World
 from fungi_audio.training.examples import Examples, balance
 
 PLAIN = {
@@ -88,8 +90,10 @@ def clips(tmp_path: Path) -> tuple[np.ndarray, list[Path], np.ndarray]:
     return fbank, wavs, np.eye(3, dtype=bool)[[0, 1, 2, 0, 1, 2]]
 
 
-def examples(clips: tuple[np.ndarray, list[Path], np.ndarray], seed: int = 1, **settings: object) -> Examples:
-    return Examples(*clips, np.arange(6), (-6.0, 2.0), PLAIN | settings, epochs=3, seed=seed)
+def examples(
+    clips: tuple[np.ndarray, list[Path], np.ndarray], seed: int = 1, rank: int = 0, size: int = 1, **settings: Any
+) -> Examples:
+    return Examples(*clips, np.arange(6), (-6.0, 2.0), PLAIN | settings, epochs=3, seed=seed, world=World(rank, size))
 
 
 def test_plain_examples_are_the_cache_in_another_order(clips: tuple[np.ndarray, list[Path], np.ndarray]) -> None:
@@ -109,13 +113,27 @@ def test_plain_examples_are_the_cache_in_another_order(clips: tuple[np.ndarray, 
     [{"freq_mask": 24, "time_mask": 8, "noise": True}, {"mixup": 0.7}, {"augment": {"gain": 0.5, "speed": 0.5}}],
 )
 def test_examples_depend_on_the_seed_and_the_step_alone(
-    clips: tuple[np.ndarray, list[Path], np.ndarray], settings: dict[str, object]
+    clips: tuple[np.ndarray, list[Path], np.ndarray], settings: dict[str, Any]
 ) -> None:
     direct = [examples(clips, **settings)[step] for step in (2, 3)]
     loaded = list(examples(clips, **settings).loader(2, workers=1, pinned=False))[:2]
     for (one, labels), (other, others) in zip(direct, loaded, strict=True):
         assert torch.equal(one, other) and torch.equal(labels, others)
     assert not torch.equal(direct[0][0], examples(clips, seed=2, **settings)[2][0])
+
+
+@pytest.mark.parametrize("settings", [{"noise": True, "freq_mask": 24}, {"mixup": 0.7}, {"balanced": True}])
+def test_processes_share_what_one_would_see(
+    clips: tuple[np.ndarray, list[Path], np.ndarray], settings: dict[str, Any]
+) -> None:
+    """Batches of 4 and 2 clips: of the second, the third process has a clip that does not count."""
+    alone, several = examples(clips, **settings), [examples(clips, rank=r, size=3, **settings) for r in range(3)]
+    for step in (2, 3):
+        for batch, parts in zip(alone[step], zip(*(data[step] for data in several), strict=True), strict=True):
+            for rank, part in enumerate(parts):
+                own = part[: len(several[rank].share(step))]
+                assert torch.equal(own, batch[rank::3]) and len(part) > 0
+    assert [len(data.share(3)) for data in several] == [1, 1, 0]
 
 
 def test_mixup_mixes_labels_with_the_sound(clips: tuple[np.ndarray, list[Path], np.ndarray]) -> None:
