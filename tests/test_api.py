@@ -47,6 +47,26 @@ def test_simclr_asks_for_comparison_clips(checkpoint):
         Extractor(checkpoint, 128, features={"simclr": FEATURES["simclr"]})
 
 
+def test_views_of_comparison_clips_belong_to_their_names(checkpoint, fbank):
+    options = {"features": {"simclr": FEATURES["simclr"]}, "comparison": fbank}
+    named, numbered, unnamed = (
+        Extractor(checkpoint, 128, comparison_ids=ids, **options)(fbank)["simclr"]
+        for ids in (["a", "b", "c"], ["0", "1", "2"], None)
+    )
+    assert np.array_equal(numbered, unnamed) and not np.allclose(named, unnamed)
+
+
+def test_mistakes_in_settings_are_told(checkpoint, fbank):
+    for settings, message in [
+        ({"objective": "kl", "temprature": 3}, r"objective kl: .*'temprature'; it takes head, temperature"),
+        ({"objective": "mpc"}, r"objective mpc: missing a required argument: 'model'; it takes model"),
+    ]:
+        with pytest.raises(FungiError, match=message):
+            Extractor(checkpoint, 128, features={"x": settings})
+    with pytest.raises(FungiError, match="2 clip ids for 3 clips"):
+        Extractor(checkpoint, 128)(fbank, ["a", "b"])
+
+
 def test_wrong_input_length(checkpoint, fbank):
     with pytest.raises(FungiError, match=r"expected \[n, 512, 128\]"):
         Extractor(checkpoint, 512)(fbank)

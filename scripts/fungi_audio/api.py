@@ -33,7 +33,8 @@ def load_audio(paths: Sequence[str | Path], frames: int) -> np.ndarray:
 class Extractor:
     """Features of clips from a frozen backbone.
 
-    The results equal the workflow's for the same seed, clip ids and comparison clips.
+    The results equal the workflow's for the same seed, clip ids and comparison clips. The objectives `mpc` and
+    `mpg` need a checkpoint's pretext heads and are left to the workflow.
 
     Args:
         checkpoint: a published `.pth` or a `.safetensors` file.
@@ -41,6 +42,7 @@ class Extractor:
         mean, std: statistics of the log-mel; the published ones of ESC-50 by default.
         features: definitions as in the config, e.g. ``{"simclr": {"objective": "simclr", "views": 4}}``.
         comparison: log-mels `[m, frames, 128]` of the training clips that SimCLR compares with.
+        comparison_ids: names that their random views belong to; by default their positions.
         device: auto, cpu or cuda.
         precision: auto, fp32 or bf16.
         seed: of views, heads and projection.
@@ -59,6 +61,7 @@ class Extractor:
         std: float = 5.358466,
         features: Mapping[str, Mapping[str, Any]] | None = None,
         comparison: np.ndarray | None = None,
+        comparison_ids: Sequence[str] | None = None,
         device: str = "auto",
         precision: str = "auto",
         seed: int = 42,
@@ -70,18 +73,21 @@ class Extractor:
         self.backbone = open_backbone(str(checkpoint), frames, backbone, self.device, precision)
         self.definitions = dict(features or DEFAULT_FEATURES)
         self.signs = make_signs(self.backbone.width, *self.backbone.gradient_shape, seed).to(self.device)
-        self.objectives = {name: self._objective(name, comparison) for name in self.definitions}
+        compared = None
+        if comparison is not None:
+            ids = _names(comparison_ids, len(comparison))
+            compared = self.backbone.pooled(self._encode(comparison, ids, VIEWS, "comparison")).cpu()
+        self.objectives = {name: self._objective(name, compared) for name in self.definitions}
 
-    def _objective(self, name: str, comparison: np.ndarray | None) -> Any:
+    def _objective(self, name: str, compared: torch.Tensor | None) -> Any:
         settings = self.definitions[name]
         artifacts: dict[str, Any] = {}
         if settings["objective"] != "embedding":
             artifacts["head"] = make_head(self.backbone.width, self.seed, settings["objective"])
         if settings["objective"] == "simclr":
-            if comparison is None:
+            if compared is None:
                 raise ConfigError(f"feature {name!r} compares with training clips; pass their log-mels as `comparison`")
-            ids = [str(i) for i in range(len(comparison))]
-            artifacts["comparison"] = self.backbone.pooled(self._encode(comparison, ids, VIEWS, "comparison")).cpu()
+            artifacts["comparison"] = compared
         return objective_for(settings, **artifacts)
 
     def __call__(self, fbank: np.ndarray, clip_ids: Sequence[str] | None = None) -> dict[str, np.ndarray]:
@@ -95,11 +101,11 @@ class Extractor:
             Feature name -> float32 `[n, d]`.
 
         Raises:
-            DataError: log-mels of another shape.
+            DataError: log-mels of another shape, or not as many clip ids.
         """
         if fbank.ndim != 3 or fbank.shape[1:] != (self.frames, audio.MEL):
             raise DataError(f"log-mels have shape {fbank.shape}, expected [n, {self.frames}, {audio.MEL}]")
-        ids = list(clip_ids) if clip_ids is not None else [str(i) for i in range(len(fbank))]
+        ids = _names(clip_ids, len(fbank))
         activations = {
             views: self._encode(fbank, ids, views, "view") for views in {o.views for o in self.objectives.values()}
         }
@@ -113,3 +119,10 @@ class Extractor:
         source = Source(fbank.astype(np.float32, copy=False), *self.statistics, np.arange(len(fbank)), keys)
         encoded = encode_all(self.backbone, source, "encode")
         return Activations(*(torch.as_tensor(tensor, device=self.device) for tensor in encoded))
+
+
+def _names(ids: Sequence[str] | None, count: int) -> list[str]:
+    names = [str(number) for number in range(count)] if ids is None else list(ids)
+    if len(names) != count:
+        raise DataError(f"{len(names)} clip ids for {count} clips")
+    return names

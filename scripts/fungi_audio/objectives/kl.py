@@ -29,5 +29,4 @@ class KL(GradientObjective):
         return (-math.log(d) - F.log_softmax(logits / self.temperature, dim=-1)).sum(-1) / d**2
 
 
-def build(head: Head, temperature: float = 15.0) -> KL:
-    return KL(head, temperature)
+build = KL

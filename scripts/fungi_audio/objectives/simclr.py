@@ -42,7 +42,4 @@ class SimCLR(GradientObjective):
         return (torch.logsumexp(everything / self.negative_temperature, dim=-1) - positives / self.temperature).sum(-1)
 
 
-def build(
-    head: Head, comparison: torch.Tensor, views: int = 16, temperature: float = 0.07, loss: str = "reference"
-) -> SimCLR:
-    return SimCLR(head, comparison, views, temperature, loss)
+build = SimCLR
