@@ -52,4 +52,5 @@ rule all:
         "results/table.tex",
         "results/report.html",
         [path for name in config["run"]["datasets"] for path in records(name)],
+        [path for name in config["run"]["backbones"] for path in digests(name)],
         expand("results/embeddings/{name}", name=config["run"]["embeddings"]),

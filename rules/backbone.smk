@@ -18,10 +18,24 @@ rule download_checkpoint:
         url=lambda wildcards: PRESETS.get(
             backbone(wildcards)["checkpoint"], backbone(wildcards)["checkpoint"]
         ),
-        sha256=lambda wildcards: backbone(wildcards)["sha256"],
-        allow_http=config["allow_http"],
     script:
         "../scripts/download_checkpoint.py"
+
+
+# As for archives: a digest that is pinned later is checked, and nothing is made again.
+use rule checksum as checkpoint_checksum with:
+    input:
+        checkpoint,
+    output:
+        update("results/checkpoints/{backbone}.sha256"),
+    log:
+        "logs/checkpoint_checksum/{backbone}.log",
+    benchmark:
+        "results/benchmarks/checkpoint_checksum/{backbone}.tsv"
+    resources:
+        **cpu_job(),
+    params:
+        sha256=lambda wildcards: backbone(wildcards)["sha256"],
 
 
 rule random_checkpoint:
@@ -63,7 +77,7 @@ rule projection:
     resources:
         **cpu_job(0, cost.TORCH_MB, group="backbone"),
     params:
-        backbone=backbone_settings,
+        family=lambda wildcards: backbone(wildcards)["family"],
         dim=lambda wildcards: backbone(wildcards)["projection_dim"],
         seed=config["seed"],
         code=code_digest("projection"),
@@ -88,7 +102,7 @@ rule head:
     resources:
         **cpu_job(0, cost.TORCH_MB, group="backbone"),
     params:
-        backbone=backbone_settings,
+        family=lambda wildcards: backbone(wildcards)["family"],
         seed=config["seed"],
         code=code_digest("projection"),
     script:

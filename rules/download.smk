@@ -23,7 +23,6 @@ rule download:
         **cpu_job(3600),
     params:
         url=lambda wildcards: source(wildcards).location,
-        allow_http=config["allow_http"],
     script:
         "../scripts/download.py"
 

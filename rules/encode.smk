@@ -27,7 +27,7 @@ rule encode:
             0 if wildcards.views == "clean" else view_count(wildcards.views)
         ),
         shards=lambda wildcards: shard_count(wildcards.dataset, wildcards.views),
-        seed=config["seed"],
+        seed=lambda wildcards: None if wildcards.views == "clean" else config["seed"],
         device=config["device"],
         precision=config["precision"],
         code=lambda wildcards: code_digest("shard", family_module(wildcards)),

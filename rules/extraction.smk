@@ -7,12 +7,12 @@ def frames_of_all_clips(wildcards):
 
 
 def backbone_settings(wildcards):
-    """What decides the network; the projection is no part of it."""
-    return {
-        key: value
-        for key, value in backbone(wildcards).items()
-        if key not in ("checkpoint", "sha256", "projection_dim")
-    }
+    """What decides the numbers of the network."""
+    definition = backbone(wildcards)
+    others = {"checkpoint", "sha256", "projection_dim"}
+    if stored(definition):
+        others.add("gradient_tokens")  # picks among the tokens that are stored
+    return {key: value for key, value in definition.items() if key not in others}
 
 
 def encode_share(wildcards):

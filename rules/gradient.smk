@@ -23,7 +23,10 @@ rule gradient:
             ),
         ),
     params:
-        backbone=backbone_settings,
+        backbone=lambda wildcards: {
+            **backbone_settings(wildcards),
+            "gradient_tokens": backbone(wildcards)["gradient_tokens"],
+        },
         statistics=lambda wildcards: [
             dataset(wildcards)["mean"],
             dataset(wildcards)["std"],

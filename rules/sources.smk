@@ -39,3 +39,9 @@ def records(name):
     files += [f"datafiles/{fold}_train.json" for fold in folds(name)]
     files += ["archive.sha256"] if kind in ("url", "archive") else []
     return [f"results/{name}/{file}" for file in files]
+
+
+def digests(name):
+    """The same of a backbone, unless this run makes its checkpoint itself."""
+    made = config["backbones"][name]["checkpoint"].startswith(("random:", "pretrain:"))
+    return [] if made else [f"results/checkpoints/{name}.sha256"]

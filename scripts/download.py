@@ -4,4 +4,4 @@ from fungi_audio.download import fetch
 from joblog import job
 
 with job(snakemake):
-    fetch(snakemake.params.url, snakemake.output[0], allow_http=snakemake.params.allow_http)
+    fetch(snakemake.params.url, snakemake.output[0], allow_http=snakemake.config["allow_http"])

@@ -1,9 +1,8 @@
 """A published checkpoint from its URL."""
 
-from pathlib import Path
-
 from fungi_audio.download import fetch
 from joblog import job
 
 with job(snakemake):
-    fetch(snakemake.params.url, Path(snakemake.output[0]), snakemake.params.sha256, snakemake.params.allow_http)
+    sha256 = snakemake.config["backbones"][snakemake.wildcards.backbone]["sha256"]
+    fetch(snakemake.params.url, snakemake.output[0], sha256, snakemake.config["allow_http"])

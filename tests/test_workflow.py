@@ -13,7 +13,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from safetensors.torch import save_file
 
+from fungi_audio.backbones.ssast import random_state
+from fungi_audio.files import sha256
 from tests.workflow import ROOT, Workflow
 
 pytestmark = pytest.mark.xdist_group("workflow")
@@ -135,6 +138,31 @@ def test_new_backbone(edited):
         "gradient": 8,
         "evaluate": 2 * COMBINATIONS,
     }
+
+
+def test_gradient_tokens(edited):
+    """The stored activations hold both special tokens."""
+    jobs = edited(lambda config: config["backbones"]["tiny"].update(gradient_tokens="all"))
+    assert evaluation(jobs) == {"gradient": 8, "evaluate": 2 * COMBINATIONS}
+
+
+def test_allow_http(edited):
+    assert edited(lambda config: config.update(allow_http=True)) == {}
+
+
+def test_pinning_a_checkpoint_checks_it_and_nothing_else(tmp_path):
+    checkpoint = tmp_path / "mine.safetensors"
+    save_file(random_state("tiny-patch", 0), checkpoint)
+    targets = ["results/checkpoints/tiny.sha256", "results/projections/tiny.safetensors"]
+
+    def pinned(digest: str | None) -> Workflow:
+        backbone = {"family": "ssast", "checkpoint": str(checkpoint), "sha256": digest}
+        return Workflow(tmp_path / "run", CONFIG | {"backbones": {"tiny": backbone}})
+
+    pinned(None).run(*targets)
+    done = pinned("0" * 64).snakemake(*targets, check=False)
+    assert done.returncode and f"expected {'0' * 64}" in done.stdout
+    assert pinned(sha256(checkpoint)).planned(*targets) == {"checkpoint_checksum": 1}
 
 
 def test_new_dataset(edited):
