@@ -122,6 +122,25 @@ def test_gains_show_the_table_of_comparisons(small_results: Results, pairs: list
     assert np.allclose(np.add(series["x"], series["error_x"]["array"]), 100 * rows["high"], atol=2e-3)
 
 
+def test_measured_axes_are_exact_and_one_tick_is_in_the_middle(pairs: list[results.Pair]) -> None:
+    pair = pairs[0]
+    drawn = figures.against_cost(pair, "knn")["data"]
+    assert [one["x"][0] for one in drawn] == pair.costs.loc[pair.combinations, "seconds_per_clip"].tolist()
+    single = pair._replace(scores=pair.scores[pair.scores["k"].isin([0, 10])])
+    figure = figures.neighbours(single, "knn")
+    low, high = figure["layout"]["xaxis"]["range"]
+    places = [(np.log10(one["x"][0]) - low) / (high - low) for one in figure["data"]]
+    assert 0.3 < min(places) < 0.5 < max(places) < 0.7
+
+
+def test_chance_is_a_line_where_the_scores_reach_it(pairs: list[results.Pair]) -> None:
+    pair = pairs[0]
+    rows = pair.scores[pair.scores["usual"] & (pair.scores["protocol"] == "linear") & (pair.scores["shots"] > 0)]
+    for chance, lines in [(rows["mean"].mean(), 1), (0.0, 0)]:
+        shapes = figures.few_shot(pair._replace(chance=chance), "linear")["layout"]["shapes"]
+        assert [shape["y0"] for shape in shapes] == [100 * chance] * lines
+
+
 def test_a_run_of_one_feature_has_a_report(small_results: Results, tmp_path: Path) -> None:
     table = pd.read_csv(small_results[1]["table"], dtype={"fold": "string"})
     kept = table[(table["dataset"] == "demo") & (table["features"] == "kl")]

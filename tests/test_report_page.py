@@ -58,15 +58,22 @@ def test_opens_offline_without_errors(chrome: Chrome, small_report: Path) -> Non
 
 def test_sorts_and_filters(chrome: Chrome, small_report: Path) -> None:
     browser.open_page(chrome, small_report)
-    header = chrome.find_elements(By.CSS_SELECTOR, "#main thead button")[3]
+    first = column(chrome, 1)
+    header = chrome.find_elements(By.CSS_SELECTOR, "#main thead button")[1]
     header.click()
-    values = [float(value) for value in column(chrome, 3)]
+    values = [float(value) for value in column(chrome, 1)]
     assert values == sorted(values, reverse=True) and len(values) == 7 + 3 + 3
     header.click()
-    assert [float(value) for value in column(chrome, 3)] == sorted(values)
-    assert chrome.execute_script("return document.querySelectorAll('#main th')[3].ariaSort") == "ascending"
+    assert [float(value) for value in column(chrome, 1)] == sorted(values)
+    assert chrome.execute_script("return document.querySelectorAll('#main th')[1].ariaSort") == "ascending"
+    header.click()
+    assert column(chrome, 1) == first, "as it was"
+    names = column(chrome, 0)
+    chrome.find_elements(By.CSS_SELECTOR, "#main thead button")[0].click()
+    assert column(chrome, 0) == sorted(names), "names from A"
     chrome.find_element(By.CSS_SELECTOR, "input[data-filters=main]").send_keys("several kl+sim")
-    assert set(column(chrome, 1)) == {"several"} and len(column(chrome, 0)) == 1
+    (left,) = chrome.execute_script("return [...document.querySelectorAll('#main tbody tr:not([hidden])')]")
+    assert "several, demo-tiny" in left.text
 
 
 def test_hovering_names_the_clip_and_markup_stays_text(chrome: Chrome, small_report: Path) -> None:
@@ -114,12 +121,22 @@ def test_dark_phone_and_print(chrome: Chrome, small_report: Path) -> None:
     ink = "return getComputedStyle(document.querySelector('.plot text.xtitle')).fill"
     assert chrome.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 29)"
     assert chrome.execute_script(ink) == "rgb(227, 231, 236)"
+    outside = """return [...document.querySelectorAll('.plot:not([hidden])')].flatMap(plot => {
+      const { left, right } = plot.getBoundingClientRect();
+      return [...plot.querySelectorAll('text')].filter(text => {
+        const box = text.getBoundingClientRect();
+        return box.width && (box.left < left - 1 || box.right > right + 1);
+      }).map(text => text.textContent) })"""
+    assert chrome.execute_script(outside) == []
+    assert chrome.execute_script("return document.querySelector('.controls').offsetHeight") < 60
+    first = "return document.querySelector('#main tbody td').getBoundingClientRect().right"
+    assert chrome.execute_script(first) < 360, "the first number is in sight"
     browser.open_page(chrome, small_report)
-    chrome.execute_script(
-        "addEventListener('beforeprint', () => { document.title = document.querySelector('.plot').layout.width })"
-    )
+    chrome.execute_script("""addEventListener('beforeprint', () => {
+      const closed = document.querySelectorAll('details:not([open])').length;
+      document.title = `${document.querySelector('.plot').layout.width} ${closed}`; })""")
     printed = base64.b64decode(chrome.execute_cdp_cmd("Page.printToPDF", {})["data"])
-    assert printed.startswith(b"%PDF") and chrome.title == "700"
+    assert printed.startswith(b"%PDF") and chrome.title == "700 0"
 
 
 def test_picture_of_the_report(chrome: Chrome, small_report: Path, tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ def test_a_fine_tuned_model_is_compared_with_the_probe_on_the_embedding(run: Run
     for text in (markdown, latex):
         assert "finetune-base" in text and "nan" not in text.lower()
         assert "compared with the linear probe on embedding" in " ".join(text.split())
-    assert render.points(model["difference"]) in markdown.split("### finetune")[1].split("###")[0]
+    assert render.points(model["difference"]) in markdown.split("### fine-tuned")[1].split("###")[0]
     assert "A fine-tuned model" not in render.markdown(*frozen(run), no_costs(), [], "embedding")
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from .table import SETTING, main_metric, summary, tuned
 
 USUAL_K = 20
-PROTOCOLS = {"knn": "k-NN", "knn-cosine": "k-NN with cosine votes", "linear": "linear probe"}
+PROTOCOLS = {"knn": "k-NN", "knn-cosine": "k-NN with cosine votes", "linear": "linear probe", "finetune": "fine-tuned"}
 SPREAD = "In %, mean over folds ± standard deviation over folds (few-shot: over draws); the best in bold."
 HOW_TO_COMPARE = (
     "Difference: to {baseline}, in percentage points, with the 95 % interval of a paired bootstrap over the test clips "

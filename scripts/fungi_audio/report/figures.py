@@ -11,6 +11,7 @@ from .results import Classes, Pair
 from .style import BASELINE, DASHES, GAIN, LIGHT, LOSS, SYMBOLS, Figure, axis, figure, text, wrapped
 
 FEW_CLASSES, MANY_CLASSES = 12, 30
+MARGIN = 0.15  # beside the outermost ticks, decades
 METHODS = {"pca": "PCA", "tsne": "t-SNE"}
 
 
@@ -50,7 +51,7 @@ def gains(pair: Pair) -> Figure:
         alt,
         height=130 + 20 * (1 + len(series)) * len(order),
         scattermode="group",
-        xaxis=axis("change from the embedding, points", zeroline=True),
+        xaxis=axis("change, points", zeroline=True),
         yaxis={"type": "category", "autorange": "reversed"},
     )
 
@@ -60,8 +61,7 @@ def few_shot(pair: Pair, protocol: str) -> Figure:
     rows = pair.scores[pair.scores["usual"] & (pair.scores["protocol"] == protocol) & (pair.scores["shots"] > 0)]
     ticks = sorted(rows["shots"].unique().tolist())
     alt = f"{pair.metric} for {', '.join(map(str, ticks))} training clips a class."
-    x = axis("training clips a class", type="log", tickvals=ticks, ticktext=[str(tick) for tick in ticks])
-    return _curves(pair, rows, "shots", "std_draws", x, alt)
+    return _curves(pair, rows, "shots", "std_draws", _at(ticks, "training clips a class"), alt)
 
 
 def neighbours(pair: Pair, protocol: str) -> Figure:
@@ -69,8 +69,14 @@ def neighbours(pair: Pair, protocol: str) -> Figure:
     rows = pair.scores[(pair.scores["protocol"] == protocol) & (pair.scores["shots"] == 0) & (pair.scores["k"] > 0)]
     ticks = sorted(rows["k"].unique().tolist())
     alt = f"{pair.metric} for k = {', '.join(map(str, ticks))}."
-    x = axis("k, number of neighbours", type="log", tickvals=ticks, ticktext=[str(tick) for tick in ticks])
-    return _curves(pair, rows, "k", "std", x, alt)
+    return _curves(pair, rows, "k", "std", _at(ticks, "k, number of neighbours"), alt)
+
+
+def _at(ticks: Sequence[int], title: str) -> Figure:
+    """A logarithmic axis of these values and a margin."""
+    margin = MARGIN if len(ticks) > 1 else MARGIN / 3
+    ends = [float(np.log10(ticks[0])) - margin, float(np.log10(ticks[-1])) + margin] if ticks else None
+    return axis(title, type="log", tickvals=ticks, ticktext=[str(tick) for tick in ticks], range=ends)
 
 
 def _curves(pair: Pair, rows: pd.DataFrame, key: str, spread: str, x: Figure, alt: str) -> Figure:
@@ -93,7 +99,21 @@ def _curves(pair: Pair, rows: pd.DataFrame, key: str, spread: str, x: Figure, al
                 "hovertemplate": f"%{{y:.1f}} % at %{{customdata}}<extra>{text(name)}</extra>",
             }
         )
-    return figure(series, alt, xaxis=x, yaxis=axis(f"{pair.metric}, %"), height=440)
+    inside = rows["mean"].sub(rows[spread], fill_value=0).min() <= pair.chance <= rows["mean"].max()
+    chance = [_level(100 * pair.chance, "chance")] if inside else []
+    return figure(series, alt, xaxis=x, yaxis=axis(f"{pair.metric}, %"), height=_height(series), shapes=chance)
+
+
+def _level(y: float, words: str) -> Figure:
+    """A dotted line across the figure."""
+    line = {"color": BASELINE, "dash": "dot", "width": 1.5}
+    label = {"text": words, "textposition": "end", "font": {"color": BASELINE, "size": 11}}
+    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": line, "label": label}
+
+
+def _height(series: Sequence[Figure]) -> int:
+    """Of a figure whose legend has one entry for each series."""
+    return 370 + 10 * len(series)
 
 
 def against_size(pair: Pair, protocol: str) -> Figure:
@@ -120,15 +140,15 @@ def _against(pair: Pair, protocol: str, column: str, unit: float, title: str, sh
                 **_look(pair, number),
                 "type": "scatter",
                 "mode": "markers",
-                "x": [_apart(float(cost), number, len(pair.combinations))],
-                "customdata": [float(cost)],
+                "x": [float(cost)],
                 "y": _numbers([100 * row["mean"]]),
                 "error_y": {"type": "data", "array": _numbers([100 * row["std"]]), "thickness": 1},
-                "hovertemplate": f"%{{y:.1f}} %, %{{customdata:.3g}} {short}<extra>{text(name)}</extra>",
+                "hovertemplate": f"%{{y:.1f}} %, %{{x:.3g}} {short}<extra>{text(name)}</extra>",
             }
         )
     alt = f"{pair.metric} against {title} of {len(series)} combinations."
-    return figure(series, alt, xaxis=axis(title, rangemode="tozero"), yaxis=axis(f"{pair.metric}, %"), height=440)
+    x, y = axis(title, rangemode="tozero"), axis(f"{pair.metric}, %")
+    return figure(series, alt, xaxis=x, yaxis=y, height=_height(series))
 
 
 def confusion(found: Classes) -> Figure:
@@ -175,10 +195,10 @@ def per_class(found: Classes, baseline: Classes | None, what: str) -> Figure:
     clips = clips[clips > 0]
     score = pd.Series(found.score, index=found.names)[clips.index]
     if baseline is None:
-        values, title = score, f"{what}, %"
+        values, title, words = score, f"{what}, %", what
     else:
         values = score - pd.Series(baseline.score, index=baseline.names)[clips.index]
-        title = f"change of {what}, points"
+        title, words = "change, points", f"change of {what}"
     values = (100 * values).sort_values(kind="stable")
     bars = {
         "type": "bar",
@@ -189,7 +209,7 @@ def per_class(found: Classes, baseline: Classes | None, what: str) -> Figure:
         "marker": {"color": [GAIN if value >= 0 else LOSS for value in values]},
         "hovertemplate": "%{y}: %{x:.1f} (%{customdata} test clips)<extra></extra>",
     }
-    alt = f"{title} of {len(values)} classes, from {values.iloc[0]:.1f} to {values.iloc[-1]:.1f}."
+    alt = f"{words} for {len(values)} classes, from {values.iloc[0]:.1f} to {values.iloc[-1]:.1f}."
     return figure(
         [bars],
         alt,

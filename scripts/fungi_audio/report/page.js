@@ -6,22 +6,25 @@ const unpack = async (id) => {
 const one = (selector, root = document) => root.querySelector(selector);
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-// Tables: a button in every header sorts, a field above filters.
+// Tables: a button in every header sorts (numbers from the largest, names from A), the other way round at a second
+// click, as at first at a third; a field above filters.
 for (const table of all("table.sortable")) {
   const body = one("tbody", table);
+  const unsorted = [...body.rows];
   all("thead th", table).forEach((head, column) => {
+    const ways = head.classList.contains("text") ? ["ascending", "descending"] : ["descending", "ascending"];
     one("button", head)?.addEventListener("click", () => {
-      const down = head.getAttribute("aria-sort") !== "descending";
+      const way = ways[ways.indexOf(head.getAttribute("aria-sort")) + 1];
       const key = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent;
       const order = (a, b) => {
         const [x, y] = [key(a), key(b)];
         if (x === "" || y === "") return (x === "") - (y === "");
-        const way = isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y;
-        return down ? -way : way;
+        const larger = isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y;
+        return way === "ascending" ? larger : -larger;
       };
       all("thead th", table).forEach((other) => other.removeAttribute("aria-sort"));
-      head.setAttribute("aria-sort", down ? "descending" : "ascending");
-      body.append(...[...body.rows].sort(order));
+      if (way) head.setAttribute("aria-sort", way);
+      body.append(...(way ? [...unsorted].sort(order) : unsorted));
     });
   });
 }
@@ -45,6 +48,10 @@ const start = async () => {
   document.head.append(script);
   const { figures, themes } = JSON.parse(await unpack("figures"));
 
+  const printed = (plot, height) => ({ // several figures a page, none longer than one
+    width: plot.closest(".two:not(.curves)") ? 340 : 700,
+    height: Math.min(900, height * (plot.closest(".curves") ? 0.5 : height < 650 ? 0.66 : 0.8)),
+  });
   const draw = (plot) => {
     const pair = figures[controls.pair.value];
     const steps = plot.dataset.path.split(" ").map((step) => controls[step]?.value ?? step);
@@ -55,7 +62,8 @@ const start = async () => {
     if (empty) return undefined;
     const { data, layout } = structuredClone(figure);
     layout.template = themes[dark.matches && !printing ? "dark" : "light"];
-    if (printing) Object.assign(layout, { width: plot.closest(".two") ? 340 : 700, height: 0.8 * layout.height });
+    if (printing) Object.assign(layout, printed(plot, layout.height));
+    if (printing || plot.clientWidth < 420) layout.legend.font.size = 9.5; // two names a row and more
     plot.setAttribute("aria-label", layout.meta.alt);
     return (printing ? Plotly.newPlot : Plotly.react)(plot, data, layout, { responsive: true, displaylogo: false, displayModeBar: false });
   };
@@ -90,8 +98,9 @@ const start = async () => {
     });
   }
   dark.addEventListener("change", drawAll);
-  addEventListener("beforeprint", () => { printing = true; drawAll(); });
-  addEventListener("afterprint", () => { printing = false; drawAll(); });
+  const closed = all("details:not([open])");
+  addEventListener("beforeprint", () => { printing = true; closed.forEach((part) => { part.open = true; }); drawAll(); });
+  addEventListener("afterprint", () => { printing = false; closed.forEach((part) => { part.open = false; }); drawAll(); });
   await drawAll();
   document.documentElement.dataset.ready = "yes";
 };

@@ -18,7 +18,7 @@ Figure = dict[str, Any]
 def themes() -> dict[str, Figure]:
     """Plotly templates by colour scheme."""
     light = _theme("#1b1f24", "#d8dde3", LIGHT, [[0, "#f7f9fb"], [0.5, "#6aaed6"], [1, "#08306b"]])
-    dark = _theme("#e3e7ec", "#3a424c", DARK, [[0, "#1d232a"], [0.5, "#2f7fb8"], [1, "#c6e4ff"]])
+    dark = _theme("#e3e7ec", "#3a424c", DARK, [[0, "#1d232a"], [0.5, "#23517a"], [1, "#2f7fb8"]])
     return {"light": light, "dark": dark}
 
 
@@ -59,7 +59,7 @@ def figure(data: list[Figure], alt: str, height: int = 420, **layout: Any) -> Fi
     base = {
         "height": height,
         "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 11.5}},
         "meta": {"alt": alt},
     }
     return {"data": data, "layout": base | layout}
