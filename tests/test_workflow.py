@@ -147,7 +147,7 @@ def test_gradient_tokens(edited):
 
 
 def test_allow_http(edited):
-    assert edited(lambda config: config.update(allow_http=True)) == {}
+    assert evaluation(edited(lambda config: config.update(allow_http=True))) == {}
 
 
 def test_pinning_a_checkpoint_checks_it_and_nothing_else(tmp_path):
