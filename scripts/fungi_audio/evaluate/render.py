@@ -11,11 +11,11 @@ from .table import SETTING, main_metric, summary, tuned
 USUAL_K = 20
 PROTOCOLS = {"knn": "k-NN", "knn-cosine": "k-NN with cosine votes", "linear": "linear probe", "finetune": "fine-tuned"}
 SPREAD = "In %, mean over folds ± standard deviation over folds (few-shot: over draws); the best in bold."
-HOW_TO_COMPARE = (
+DIFFERENCE = (
     "Difference: to {baseline}, in percentage points, with the 95 % interval of a paired bootstrap over the test clips "
-    "of each fold. p: McNemar's exact test on all test clips. Neither is corrected for the number of comparisons; an "
-    "interval that contains 0 is no evidence of a gain. Few-shot and other k: comparisons.csv."
+    "of each fold, not corrected for the number of comparisons; an interval that contains 0 is no evidence of a gain."
 )
+P_VALUE = "p: McNemar's exact test on all test clips, not corrected either. Few-shot and other k: comparisons.csv."
 TUNED = "A fine-tuned model is compared with the linear probe on {baseline}, all training clips."
 ESCAPED = str.maketrans({c: "\\" + c for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"})
 
@@ -142,7 +142,7 @@ def markdown(
         baseline: name of the embedding feature, if the run has one.
     """
     lines = ["# Results", "", *(f"- {caption}" for caption in captions), "", SPREAD]
-    lines += [how_to_compare(comparisons, baseline), ""]
+    lines += [f"{how_to_compare(comparisons, baseline)} {P_VALUE}", ""] if baseline else [""]
     for run, table in cells(scores).groupby(["dataset", "backbone"], sort=False):
         full, usual = table["shots"] == 0, table["usual"]
         lines += [f"## {run[0]}, {run[1]}", "", *_compared(table[full & usual], _of(run, comparisons))]
@@ -157,9 +157,9 @@ def markdown(
 
 
 def how_to_compare(comparisons: pd.DataFrame, baseline: str | None) -> str:
-    """What the differences of a run are; nothing where it has no embedding."""
-    words = [HOW_TO_COMPARE, TUNED] if tuned(comparisons).any() else [HOW_TO_COMPARE]
-    return " ".join(words).format(baseline=baseline) if baseline else ""
+    """What the differences of a run are."""
+    words = [DIFFERENCE, TUNED] if tuned(comparisons).any() else [DIFFERENCE]
+    return " ".join(words).format(baseline=baseline)
 
 
 def latex(scores: pd.DataFrame, comparisons: pd.DataFrame, captions: Sequence[str], baseline: str | None = None) -> str:
