@@ -252,6 +252,15 @@ def test_a_loss_that_is_nan_keeps_the_last_good_state(caches: list[Path], tmp_pa
     assert torch.load(state, weights_only=True)["step"] == step == 3
 
 
+@pytest.mark.parametrize("objective", ["mpc", "mpg"])
+def test_weights_that_went_wrong_are_not_published(caches: list[Path], tmp_path: Path, objective: str) -> None:
+    """One step at an absurd rate: the loss before it is finite; MPC's accuracy is a number even after it."""
+    settings = replace(SETTINGS, objective=objective, epochs=0.5, warmup_steps=0, lr=1e20, checkpoint_every=1)
+    with pytest.raises(NumericalError, match="the loss became NaN or infinite"):
+        run(settings, caches, tmp_path / "state.pt")
+    assert not (tmp_path / "state.pt").exists()
+
+
 def test_a_damaged_state(tmp_path: Path) -> None:
     path = tmp_path / "state.pt"
     resume.save(path, {}, {"step": 1})

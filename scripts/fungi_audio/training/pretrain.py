@@ -156,7 +156,7 @@ class _Run:
         self.window = state["window"].to(self.device)
 
     def save(self, path: Path) -> None:
-        self.collected()
+        self.total(self.window)
         finite = [torch.isfinite(parameter).all() for parameter in self.model.parameters()]
         if not torch.stack(finite).all():
             raise NumericalError(self._diverged("a weight"))
@@ -234,15 +234,15 @@ class _Run:
         log.info("step %d %s loss %.4f", self.step, split, point["loss"])
         return point
 
-    def collected(self) -> torch.Tensor:
-        """The training sums since the last point of the curves, over all processes."""
-        sums = self.world.sum(self.window.clone())
+    def total(self, sums: torch.Tensor) -> torch.Tensor:
+        """The sums over all processes."""
+        sums = self.world.sum(sums.clone())
         if not torch.isfinite(sums).all():
             raise NumericalError(self._diverged("the loss"))
         return sums
 
     def record_training(self) -> None:
-        self.record("train", self.collected())
+        self.record("train", self.total(self.window))
         self.window.zero_()
 
     def validate(self) -> None:
@@ -252,7 +252,7 @@ class _Run:
             for fbank, masks in self.validation.loader(0, 0, pinned=False):
                 if len(fbank):
                     sums += self.sums(self.forward(self.model, fbank, masks))
-        point = self.record("valid", self.world.sum(sums))
+        point = self.record("valid", self.total(sums))
         score = float(point["accuracy"]) if "mpc" in self.weights else -float(point["mpg"])
         if score > self.best["score"]:
             self.best = {"score": score, "step": self.step, "model": self.model.published_state()}
@@ -261,6 +261,6 @@ class _Run:
 
     def _diverged(self, what: str) -> str:
         return (
-            f"{what} became NaN or infinite before step {self.step}; the last good state stays and the run would "
+            f"{what} became NaN or infinite by step {self.step}; the last good state stays and the run would "
             "go on from it. Lower lr, raise warmup_steps, or use precision: fp32; then delete that state"
         )
