@@ -32,6 +32,7 @@ use rule checksum as checkpoint_checksum with:
         "logs/checkpoint_checksum/{backbone}.log",
     benchmark:
         "results/benchmarks/checkpoint_checksum/{backbone}.tsv"
+    localrule: True
     resources:
         **cpu_job(),
     params:
