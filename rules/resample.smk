@@ -37,10 +37,8 @@ rule index:
         **step("index", cores=8),
     params:
         layout=lambda wildcards: dataset(wildcards)["layout"],
-        options=lambda wildcards: {
-            key: dataset(wildcards)[key]
-            for key in ("metadata", "columns", "multilabel")
-        },
+        options=layout_options,
+        stamps=metadata_stamps,
         skip=lambda wildcards: dataset(wildcards)["bad_clips"] == "skip",
         code=lambda wildcards: code_digest(
             "datasets.index", REGISTRY["layout"][dataset(wildcards)["layout"]]

@@ -1,6 +1,8 @@
 # Where each dataset comes from.
 import re
+from pathlib import Path
 
+from fungi_audio.datasets import stamps
 from fungi_audio.datasets.source import locate
 
 
@@ -20,6 +22,22 @@ def raw(wildcards):
     """The unpacked dataset: made by this run, or a folder of the user."""
     kind, location, _ = source(wildcards)
     return location if kind == "folder" else f"resources/raw/{wildcards.dataset}"
+
+
+def layout_options(wildcards):
+    return {
+        key: dataset(wildcards)[key] for key in ("metadata", "columns", "multilabel")
+    }
+
+
+def metadata_stamps(wildcards):
+    """What tells that the metadata in a folder of the user was edited; archives have a time of their own."""
+    kind, location, _ = source(wildcards)
+    return (
+        stamps(Path(location), dataset(wildcards)["layout"], layout_options(wildcards))
+        if kind == "folder"
+        else None
+    )
 
 
 def layouts(synthetic):

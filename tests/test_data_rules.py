@@ -105,6 +105,18 @@ def test_changes_redo_what_they_affect(folder: Path, archive: Path, tmp_path: Pa
     assert skip == {"index": 1, "resample": 1, "place": 1, "datafiles": 2}
 
 
+def test_an_edited_table_of_a_folder_is_read_again(tmp_path: Path, archive: Path) -> None:
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(tmp_path)
+    workflow = project(tmp_path / "run", str(tmp_path / "ESC-50-master"))
+    targets = [target for target in TARGETS if "sha256" not in target]
+    workflow.run(*targets)
+    assert workflow.planned(*targets) == {}
+    table = tmp_path / "ESC-50-master/meta/esc50.csv"
+    table.write_text(table.read_text().replace("rooster", "cock"))
+    assert workflow.planned(*targets)["index"] == 1
+
+
 def test_pinning_the_digest_checks_it_and_nothing_else(folder: Path, archive: Path) -> None:
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     wrong = project(folder, str(archive), lambda config: tiny(config).update(sha256="0" * 64))

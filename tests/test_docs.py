@@ -27,7 +27,7 @@ DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROJECT = ["Snakefile", "config.yaml", "rules", "schemas", "scripts", "envs", "report", "configs"]
 KEYWORDS = """$defs $ref $schema additionalProperties allOf anyOf const default description enum exclusiveMaximum
-exclusiveMinimum if items maxItems maxLength maximum minItems minLength minimum pattern properties propertyNames
+exclusiveMinimum if items maxItems maxLength maximum minItems minLength minimum not pattern properties propertyNames
 registered required then title type uniqueItems"""
 
 

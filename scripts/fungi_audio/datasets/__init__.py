@@ -1,4 +1,8 @@
-"""Layouts of datasets: each reads its metadata into one `Listing`; `index` makes the clip table of it."""
+"""Layouts of datasets: each reads its metadata into one `Listing`; `index` makes the clip table of it.
+
+A layout's module has `read(folder, options)` and `METADATA`, the files that it reads at fixed places of the dataset's
+folder or its subfolder ("." is that folder itself).
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,3 +21,14 @@ def read_listing(folder: Path, layout: str, options: Mapping[str, Any]) -> Listi
     """
     listing: Listing = registry.module("layout", layout).read(folder, options)
     return listing
+
+
+def stamps(folder: Path, layout: str, options: Mapping[str, Any]) -> list[tuple[str, int, int]]:
+    """Path, size and time of change of what lists the clips of a user's folder, to notice that it was edited.
+
+    Snakemake sees no change inside a folder.
+    """
+    names = [options["metadata"], *registry.module("layout", layout).METADATA]
+    roots = [folder, *(child for child in folder.iterdir() if child.is_dir())]
+    found = {path: path.stat() for root in roots for name in names if (path := root / name).exists()}
+    return sorted((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in found.items())

@@ -18,6 +18,7 @@ SPLIT_NAMES = {
     "valid": ("valid", "validation", "val", "dev"),
     "test": ("test", "testing", "eval"),
 }
+METADATA = ()  # the table is where the option `metadata` says
 SPLITS = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 
 

@@ -12,7 +12,8 @@ from ..errors import DataError
 from .csv import read_table
 from .layout import Clip, Label, Listing, find_root
 
-METADATA = "meta/esc50.csv"
+TABLE = "meta/esc50.csv"
+METADATA = (TABLE,)
 FOLDS = range(1, 6)
 TARGETS = range(50)
 
@@ -23,8 +24,8 @@ def read(folder: Path, options: Mapping[str, Any]) -> Listing:
     Raises:
         DataError: not ESC-50's layout, or a target with two categories.
     """
-    root = find_root(folder, METADATA, "esc50")
-    lines = read_table(root / METADATA, "filename", "fold", "target", "category")
+    root = find_root(folder, TABLE, "esc50")
+    lines = read_table(root / TABLE, "filename", "fold", "target", "category")
     audio = (root / "audio").relative_to(folder).as_posix()
     names: dict[int, str] = {}
     clips = []
@@ -32,7 +33,7 @@ def read(folder: Path, options: Mapping[str, Any]) -> Listing:
         name, problem = line["filename"], _problem(line)
         if not problem and names.setdefault(int(line["target"]), line["category"]) != line["category"]:
             raise DataError(
-                f"{root / METADATA}: target {line['target']} is {names[int(line['target'])]!r} and, for {name}, "
+                f"{root / TABLE}: target {line['target']} is {names[int(line['target'])]!r} and, for {name}, "
                 f"{line['category']!r}"
             )
         clips.append(
@@ -42,7 +43,7 @@ def read(folder: Path, options: Mapping[str, Any]) -> Listing:
         )
     classes = [Label(f"/m/07rwj{target:02d}", names[target]) for target in sorted(names)]
     if len({label.name for label in classes}) < len(classes):
-        raise DataError(f"{root / METADATA}: one category has two targets: {', '.join(names.values())}")
+        raise DataError(f"{root / TABLE}: one category has two targets: {', '.join(names.values())}")
     return Listing(clips, classes)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from ..errors import DataError
 from .layout import Clip, Listing
 
+METADATA = ()
 SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff"}
 
 

@@ -13,6 +13,7 @@ from ..errors import DataError
 from .layout import Clip, Label, Listing, find_root, read_text
 
 LISTS = {"validation_list.txt": "valid", "testing_list.txt": "test"}
+METADATA = tuple(LISTS)
 # fmt: off
 WORDS = (
     "backward", "follow", "five", "bed", "zero", "on", "learn",
