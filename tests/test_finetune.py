@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import save_file
 
 from fungi_audio.backbones.ssast import random_state
-from fungi_audio.errors import CheckpointError, ConfigError, DataError, NumericalError
+from fungi_audio.errors import CheckpointError, ConfigError, NumericalError
 from fungi_audio.evaluate.scores import PREDICTIONS, SCORES
-from fungi_audio.training import publish, selection
+from fungi_audio.training import publish, resume, selection
 from fungi_audio.training.classifier import Classifier, describe, load_classifier, new_classifier
 from fungi_audio.training.definitions import check_finetuning
 from fungi_audio.training.distributed import World, launch
 from fungi_audio.training.finetune import Clips, Tuned, finetune, predict
 from fungi_audio.training.fold import finetune_fold
-from fungi_audio.training.labelled import Labelled, fold_rows, label_matrix
+from fungi_audio.training.labelled import Labelled
 
 HEAD = {"hidden": None, "activation": "relu", "dropout": 0.0}
 SETTINGS: dict[str, Any] = {
@@ -165,28 +165,55 @@ def test_several_labels_need_bce(checkpoint: Path, clips: Clips, tmp_path: Path)
     assert "mAP" in tuned.curves[-1] and float(tuned.scores[1].max()) <= 1
 
 
-def test_two_processes_equal_one(checkpoint: Path, clips: Clips, tmp_path: Path) -> None:
-    """18 clips in batches of 16 + 2 and of 17 + 1: the second process has none of the last batch."""
+@pytest.fixture
+def data(clips: Clips, tmp_path: Path) -> Labelled:
+    """The same clips as files."""
     np.save(tmp_path / "fbank.npy", clips.fbank)
     split = ["train"] * 18 + ["valid"] * 6 + ["test"] * 12
     labels = np.array(["a", "b", "c"])[clips.targets.argmax(1)]
     names = [f"{row:02}" for row in range(36)]
     table = pd.DataFrame({"clip_id": names, "wav": names, "label": labels, "fold": None, "split": split})
-    data = Labelled(table, ["a", "b", "c"], tmp_path / "fbank.npy", tmp_path, "split", clips.statistics, False)
-    weighted = {"batch_size": 16, "layer": "weighted", "loss": "bce"}
-    several: list[dict[str, Any]] = [{"batch_size": 17}, weighted]
-    for number, changes in enumerate(several):
-        settings = SETTINGS | {"freq_mask": 20, "noise": True, "selection": "test", "lr": 1e-4} | changes
-        arguments: Any = (data, checkpoint, (16, 16), settings, "name", 1)
-        alone, both = (
-            launch([CPU] * size, finetune_fold, *arguments, tmp_path / f"{number}-{size}.pt", "fp32", 0)[0]
-            for size in (1, 2)
-        )
-        for epoch, scores in alone.scores.items():
-            assert torch.allclose(both.scores[epoch], scores, atol=2e-3)
-        assert [p.get("loss", 0) for p in both.curves] == pytest.approx([p.get("loss", 0) for p in alone.curves], 1e-3)
-        for key, value in alone.state.items():
-            assert torch.allclose(both.state[key], value, atol=5e-4), key
+    return Labelled(table, ["a", "b", "c"], tmp_path / "fbank.npy", tmp_path, "split", clips.statistics, False)
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 17}, {"batch_size": 16, "layer": "weighted", "loss": "bce"}])
+def test_two_processes_equal_one(checkpoint: Path, data: Labelled, tmp_path: Path, changes: dict[str, Any]) -> None:
+    """24 clips to train on: of batches of 17 and 7, and of 16 and 8."""
+    settings = SETTINGS | {"freq_mask": 20, "noise": True, "selection": "test", "lr": 1e-4} | changes
+    alone, both = (
+        launch([CPU] * size, finetune_fold, data, checkpoint, (16, 16), settings, "name", 1, tmp_path / f"{size}.pt",
+               "fp32", 0)[0]
+        for size in (1, 2)
+    )  # fmt: skip
+    for epoch, scores in alone.scores.items():
+        assert torch.allclose(both.scores[epoch], scores, atol=2e-3)
+    assert [p.get("loss", 0) for p in both.curves] == pytest.approx([p.get("loss", 0) for p in alone.curves], 1e-3)
+    for key, value in alone.state.items():
+        assert torch.allclose(both.state[key], value, atol=5e-4), key
+
+
+def test_two_stopped_processes_go_on(
+    checkpoint: Path, data: Labelled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """18 clips in batches of 17 and 1: the second process has none of the last. Its dropout goes on as well."""
+    settings = SETTINGS | {"batch_size": 17, "head": HEAD | {"dropout": 0.5}}
+
+    def both(state: Path) -> Tuned:
+        return launch([CPU] * 2, finetune_fold, data, checkpoint, (16, 16), settings, "name", 1, state, "fp32", 0)[0]
+
+    save = resume.save
+
+    def stops(path: Path, configuration: dict[str, Any], state: dict[str, Any]) -> None:
+        save(path, configuration, state)
+        raise KeyboardInterrupt
+
+    whole = both(tmp_path / "whole.pt")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(resume, "save", stops)
+        both(tmp_path / "state.pt")
+    continued = both(tmp_path / "state.pt")
+    assert continued.curves == whole.curves
+    assert all(torch.equal(continued.state[key], whole.state[key]) for key in whole.state)
 
 
 def test_a_state_of_another_backbone_input_or_data(checkpoint: Path, clips: Clips, tmp_path: Path) -> None:
@@ -216,34 +243,6 @@ def test_scores_that_are_not_numbers_are_never_kept(
     with pytest.raises(NumericalError, match="became NaN or infinite in epoch 1; the last good state stays"):
         run(checkpoint, data, state, epochs=1, batch_size=18, lr=1e20, selection=selection, average_from=1)
     assert not state.exists()
-
-
-def table_of(labels: list[str]) -> pd.DataFrame:
-    fold = [1] * (len(labels) - 2) + [2] * 2
-    return pd.DataFrame(
-        {"clip_id": [f"c{i}" for i in range(len(labels))], "label": labels, "fold": fold, "split": None}
-    )
-
-
-def rows_of(labels: list[str], classes: list[str], selection: str, multilabel: bool) -> list[int]:
-    table = table_of(labels)
-    targets = label_matrix(table.set_index("clip_id")["label"], classes, multilabel)
-    return [len(rows) for rows in fold_rows(table, targets, "2", selection, 1, multilabel)]
-
-
-def test_validation_clips() -> None:
-    single = ["a", "a", "a", "b", "b", "b", "b", "a", "b", "a"]
-    assert rows_of(single, ["a", "b"], "validation", False) == [6, 2, 2]
-    unlike = ["a", "b", "a;b", "c", "a;c", "b;c", "a;b;c", "d", "a;d", "b;d", "a", "b"]  # no two training clips alike
-    assert rows_of(unlike, ["a", "b", "c", "d"], "validation", True) == [8, 2, 2]
-    with pytest.raises(DataError, match="every class has one training clip"):
-        rows_of(["a", "b", "c", "a", "b"], ["a", "b", "c"], "validation", False)
-    for rule in ("validation", "test"):
-        with pytest.raises(DataError, match="mAP is not defined"):
-            rows_of(["a", "a", "a", "a", "a", "a"], ["a", "b"], rule, True)
-    assert rows_of(["a", "b", "c", "a", "b"], ["a", "b", "c"], "average", False) == [3, 0, 2]
-    with pytest.raises(DataError, match="clip c1 has the label 'x', which is no class"):
-        rows_of(["a", "x", "a", "a"], ["a"], "average", False)
 
 
 def test_one_class(checkpoint: Path, clips: Clips, tmp_path: Path) -> None:
