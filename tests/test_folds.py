@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fungi_audio.datasets.folds import split
+from fungi_audio.datasets.folds import held_out, split
 from fungi_audio.errors import DataError
 
 
@@ -47,3 +47,10 @@ def test_messages() -> None:
         split(table([None], ["train"]), "split")
     with pytest.raises(DataError, match="fold split has no test clips"):
         split(table([1, 2]), "split")
+
+
+def test_a_dataset_with_test_clips_only() -> None:
+    clips = table([None, None], ["test", "test"])
+    assert held_out(clips, "split").tolist() == [0, 1]
+    with pytest.raises(DataError, match="no training clips"):
+        split(clips, "split")

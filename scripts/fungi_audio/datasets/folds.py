@@ -29,6 +29,22 @@ def split(clips: pd.DataFrame, fold: str) -> Split:
     Raises:
         DataError: the fold is not in the data, or it has no training or no test clips.
     """
+    rows = _rows(clips, fold)
+    if not len(rows.train):
+        raise _empty("training", clips, fold)
+    return rows
+
+
+def held_out(clips: pd.DataFrame, fold: str) -> np.ndarray:
+    """The test rows of one fold, for models that were trained on other data.
+
+    Raises:
+        DataError: it has no test clips.
+    """
+    return _rows(clips, fold).test
+
+
+def _rows(clips: pd.DataFrame, fold: str) -> Split:
     if fold == SPLIT:
         parts = [np.flatnonzero(clips["split"] == name) for name in ("train", "valid", "test")]
     else:
@@ -39,8 +55,11 @@ def split(clips: pd.DataFrame, fold: str) -> Split:
             np.flatnonzero(test),
         ]
     rows = Split(*parts)
-    if not len(rows.test) or not len(rows.train):
-        present = sorted(clips["fold"].dropna().unique().tolist()) or sorted(clips["split"].dropna().unique().tolist())
-        empty = "test" if not len(rows.test) else "training"
-        raise DataError(f"fold {fold} has no {empty} clips; the data has {present}. Correct `folds:` of the dataset")
+    if not len(rows.test):
+        raise _empty("test", clips, fold)
     return rows
+
+
+def _empty(part: str, clips: pd.DataFrame, fold: str) -> DataError:
+    present = sorted(clips["fold"].dropna().unique().tolist()) or sorted(clips["split"].dropna().unique().tolist())
+    return DataError(f"fold {fold} has no {part} clips; the data has {present}. Correct `folds:` of the dataset")

@@ -159,7 +159,7 @@ def shared_clips(table: pd.DataFrame, classes: Sequence[str], fold: str, multila
     Raises:
         DataError: no class is shared.
     """
-    test = folds.split(table, fold).test
+    test = folds.held_out(table, fold)
     labels = table["label"].iloc[test].fillna("").astype(str)
     present = {name for text in labels for name in (text.split(";") if multilabel else [text])}
     names = [name for name in classes if name in present]
