@@ -112,10 +112,11 @@ def rule_graph(wildcards):
 
 
 def failed_jobs():
-    """The jobs that failed, in words, and their logs; of a group those that have not made their files."""
-    return {
-        " ".join([job.rule.name, *map(str, job.wildcards)]): list(map(str, job.log))
-        for some in workflow.scheduler.failed
-        for job in getattr(some, "jobs", [some])
-        if job is some or not all(Path(file).exists() for file in job.output)
-    }
+    """The jobs that failed, in words, and their logs; of a group those that began and did not end."""
+    failed = {}
+    for some in workflow.scheduler.failed:
+        jobs = {str(job.log[0]): job for job in getattr(some, "jobs", [some])}
+        for path in summary.stopped(list(jobs)):
+            job = jobs[path]
+            failed[" ".join([job.rule.name, *map(str, job.wildcards)])] = [path]
+    return failed

@@ -1,7 +1,13 @@
 """What a person sees at the end of a run."""
 
+import os
+import time
 from pathlib import Path
 
+import pytest
+
+from fungi_audio import files
+from fungi_audio.provenance import write_record
 from fungi_audio.report import summary
 from tests.workflow import Workflow
 
@@ -25,6 +31,19 @@ def test_a_job_that_was_killed_did_not_tell_why(tmp_path: Path) -> None:
     assert said == f"stopped before its end (memory, run time or cancelled?); last line: {last}"
     log.write_text("")
     assert "left no word" in summary.reason([str(log)])
+
+
+def test_of_a_group_those_failed_that_began_and_did_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done, killed, again, never = (f"logs/evaluate/{name}.log" for name in ("done", "killed", "again", "never"))
+    for log in (done, killed, again):
+        files.write_text(log, "INFO evaluate\n")
+    for log in (done, again):
+        write_record(Path(log), rule="evaluate")
+    os.utime(again, (time.time() + 5,) * 2)  # its record is of an earlier run
+    assert summary.stopped([done, killed, again, never]) == [killed, again]
+    assert summary.stopped([never]) == [never]
+    assert summary.stopped([done]) == [done]
 
 
 def test_duration() -> None:

@@ -140,4 +140,9 @@ def write_record(log: Path, **job: Any) -> None:
         "machine": f"{socket.gethostname()}, {len(os.sched_getaffinity(0))} cores, {platform.platform()}",
     }
     text = json.dumps(made, ensure_ascii=False, default=str)
-    write_text(RECORDS / log.relative_to("logs").with_suffix(".json"), text + "\n")
+    write_text(record_of(log), text + "\n")
+
+
+def record_of(log: Path) -> Path:
+    """Where the record of the job with this log stands, once it has ended well."""
+    return RECORDS / log.relative_to("logs").with_suffix(".json")

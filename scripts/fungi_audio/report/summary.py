@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from ..provenance import record_of
+
 PRODUCTS = {
     "results/report.html": "the report; open it in a browser",
     "results/table.md": "the tables as text",
@@ -55,6 +57,19 @@ def failure(failed: Mapping[str, Sequence[str]], logs: Sequence[str]) -> str:
         lines += ["", f"  {job}: {reason(own)}", *(f"    log: {path}" for path in own)]
     lines += ["", f"What is done is kept; the same command goes on from here. Snakemake's log: {' '.join(logs)}"]
     return "\n".join(lines)
+
+
+def stopped(logs: Sequence[str]) -> list[str]:
+    """Of the logs of jobs that shared a Slurm job, those of the ones that began and did not end; else all.
+
+    Snakemake removes the output of the whole group, so a record that is not older than the log tells who ended well.
+    """
+
+    def ended(log: Path) -> bool:
+        record = record_of(log)
+        return record.is_file() and record.stat().st_mtime_ns >= log.stat().st_mtime_ns
+
+    return [log for log in logs if Path(log).is_file() and not ended(Path(log))] or list(logs)
 
 
 def reason(logs: Sequence[str]) -> str:
