@@ -20,7 +20,7 @@ import torch
 
 from fungi_audio.backbones import ssast
 from fungi_audio.backbones.base import Activations
-from fungi_audio.encode import Source, batch_size, encode, resolve_device
+from fungi_audio.encode import Source, batch_size, encode
 from fungi_audio.objectives import build_objective
 from fungi_audio.projection import Head, make_head, make_signs
 
@@ -207,7 +207,8 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=list(DTYPES), choices=DTYPES)
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave out the memory runs")
     options = parser.parse_args()
-    options.device = resolve_device(options.device).type
+    if options.device == "auto":
+        options.device = "cuda" if torch.cuda.is_available() else "cpu"
     options.clips = options.clips or {"cpu": 8, "cuda": 2048}[options.device]
     torch.set_num_threads(options.threads)
     rows, numbers = measure(options)

@@ -14,7 +14,7 @@ rule gradient:
         "results/benchmarks/gradient/{dataset}/{backbone}/{feature}/{fold}/{shard}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: 1
+    threads: lambda wildcards: 1 if stored(backbone(wildcards)) else 8
     resources:
         **gpu_job(
             gradient_cost,

@@ -17,8 +17,6 @@ from .errors import DataError
 RATE = 16_000
 MEL = 128
 FRAME = 400  # samples in 25 ms
-HOP = 160
-FRONTENDS = {"kaldi": MEL}
 
 
 def read(path: str | Path) -> torch.Tensor:

@@ -43,11 +43,6 @@ class Source(NamedTuple):
         return 1 if self.keys is None else max(1, len(self.keys) // max(1, len(self.rows)))
 
 
-def resolve_device(device: str) -> torch.device:
-    """`auto` is CUDA when there is one, else the CPU."""
-    return torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
-
-
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     """`auto` is bf16 on a GPU and fp32 on the CPU."""
     if precision == "auto":

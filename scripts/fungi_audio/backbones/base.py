@@ -30,16 +30,12 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         width: dimensions of the embedding.
-        frontend: name of the log-mel front end it expects (see `audio.FRONTENDS`).
-        positions: how many positions an activation has; few enough to store when `stored` is true.
-        stored: whether activations are small enough to keep on disk (a few tokens a clip).
+        positions: how many positions an activation has.
         gradient_positions: how many of the first positions the gradient sums over.
     """
 
     width: int
-    frontend: str
     positions: int
-    stored: bool
     gradient_positions: int
 
     @property

@@ -83,8 +83,6 @@ class SSAST(Backbone):
         ConfigError: a value contradicts another.
     """
 
-    frontend = "kaldi"
-
     def __init__(
         self,
         width: int,
@@ -101,8 +99,7 @@ class SSAST(Backbone):
         self.width, self.frames, self.patch, self.pooling = width, frames, patch, pooling
         self.stride = stride or STRIDES.get(patch, patch)
         self.grid = patch_grid(frames, patch, self.stride)
-        self.stored = pooling == "cls"
-        self.positions = SPECIAL if self.stored else math.prod(self.grid)
+        self.positions = SPECIAL if pooling == "cls" else math.prod(self.grid)
         self.gradient_positions = 1 if gradient_tokens == "first" else self.positions
         self.patch_embed = PatchEmbed(width, patch, self.stride)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
