@@ -209,6 +209,18 @@ def test_cancelled_job_alone_is_redone(slurm: Slurm, folder: Path) -> None:
     assert [job.shard for job in diary(folder)[4:]] == [victim.shard]
 
 
+def test_a_failed_group_names_the_job_that_failed(slurm: Slurm, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    mine = {"layout": "esc50", "source": str(tmp_path / "empty"), "target_length": 64, "folds": [1], "clips": 9}
+    config = {"run": {"datasets": ["mine"]}, "datasets": {"mine": mine}, "cluster": CHAIN["cluster"]}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
+    options = ["--configfile", str(tmp_path / "mine.yaml"), "--retries", "0", "--directory", str(tmp_path / "run")]
+    output = run(slurm, ROOT, command("resources/audio/mine", *options), fails=True)
+    assert re.search(
+        r"^1 job failed\.\n\n  index mine: .*empty.*\n    log: logs/index/mine\.log\n\n", output, re.MULTILINE
+    )
+
+
 def test_restart_after_the_head_was_killed(slurm: Slurm, folder: Path) -> None:
     head = start(slurm, folder, toy(folder, seconds=300))
     assert wait_until(lambda: len(diary(folder)) == 4, 60)
