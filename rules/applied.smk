@@ -26,7 +26,9 @@ def model_shape(model):
     if model.startswith("finetune:"):
         tuning, _, _ = model.removeprefix("finetune:").partition("/")
         model = config["finetune"][tuning]["backbone"]
-    return cost.trunk(config["backbones"].get(model, {"checkpoint": model}))
+    if model in config["backbones"]:
+        return trunk_of(model)
+    return cost.trunk({"checkpoint": model})
 
 
 def applied_seconds(model, name):

@@ -67,6 +67,18 @@ def checkpoint(wildcards):
     return str(path) if path else f"resources/checkpoints/{wildcards.backbone}.pth"
 
 
+def trunk_of(name):
+    """The shape of a backbone, for the cost model; one that this run pretrains is as its definition says."""
+    definition = config["backbones"][name]
+    kind, _, pretraining = definition["checkpoint"].partition(":")
+    if kind == "pretrain":
+        settings = config["pretrain"][pretraining]
+        definition = definition | {
+            "checkpoint": f"{settings['size']}-{settings['kind']}"
+        }
+    return cost.trunk(definition)
+
+
 def log_mels(wildcards):
     """The log-mel cache of a dataset and its statistics."""
     stem = f"results/{wildcards.dataset}/fbank-{dataset(wildcards)['target_length']}"

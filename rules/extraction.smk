@@ -25,7 +25,7 @@ def encode_share(wildcards):
         clips,
         views,
         dataset(wildcards)["target_length"],
-        cost.trunk(backbone(wildcards)),
+        trunk_of(wildcards.backbone),
     )
 
 
@@ -45,7 +45,7 @@ def comparison_cost(wildcards):
         int(wildcards.clips),
         2,
         dataset(wildcards)["target_length"],
-        cost.trunk(backbone(wildcards)),
+        trunk_of(wildcards.backbone),
         cost.rate(config["cluster"], config["device"], cores=1),
     )
 
@@ -75,7 +75,7 @@ def gradient_share(wildcards):
 
 def gradient_cost(wildcards):
     clips, views = gradient_share(wildcards)
-    trunk, rate = cost.trunk(backbone(wildcards)), cost.rate(
+    trunk, rate = trunk_of(wildcards.backbone), cost.rate(
         config["cluster"], config["device"], cores=1
     )
     seconds = cost.gradient_seconds(clips, 1, trunk, rate)
@@ -88,7 +88,7 @@ def gradient_cost(wildcards):
 
 def masked_seconds(wildcards):
     clips, _ = gradient_share(wildcards)
-    trunk = cost.trunk(backbone(wildcards))
+    trunk = trunk_of(wildcards.backbone)
     shape = replace(trunk, stride=trunk.patch)
     rate = cost.rate(config["cluster"], config["device"], cores=8)
     masks = feature(wildcards)["masks"]

@@ -19,7 +19,7 @@ rule gradient:
         **gpu_job(
             gradient_cost,
             lambda wildcards: cost.gradient_mb(
-                *gradient_share(wildcards), cost.trunk(backbone(wildcards))
+                *gradient_share(wildcards), trunk_of(wildcards.backbone)
             ),
         ),
     params:

@@ -32,7 +32,7 @@ rule masked_gradient:
         **gpu_job(
             masked_seconds,
             lambda wildcards: cost.gradient_mb(
-                *gradient_share(wildcards), cost.trunk(backbone(wildcards))
+                *gradient_share(wildcards), trunk_of(wildcards.backbone)
             ),
         ),
     params:

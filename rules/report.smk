@@ -33,7 +33,7 @@ rule map:
             lambda wildcards: cost.PYTHON_MB
             + 16
             * cost.clips(dataset(wildcards))
-            * cost.trunk(backbone(wildcards)).width
+            * trunk_of(wildcards.backbone).width
             * len(config["run"]["features"])
             // 10**6,
         ),

@@ -27,7 +27,7 @@ def evaluate_memory(wildcards):
     """The blocks, their concatenation and float64 copies of a part of it."""
     values = (
         cost.clips(dataset(wildcards))
-        * cost.trunk(backbone(wildcards)).width
+        * trunk_of(wildcards.backbone).width
         * len(wildcards.combination.split("+"))
     )
     return cost.PYTHON_MB + 16 * values // 10**6

@@ -142,7 +142,7 @@ def test_the_demo_takes_few_rounds_of_slurm_jobs(demo: list[Job]) -> None:
 
 
 def test_requests_follow_the_definitions(tmp_path: Path) -> None:
-    """Four GPUs train in a quarter of the time, a masked feature has as many parts as its passes need."""
+    """Of GPUs, passes and sizes: four GPUs train in a quarter of the time, a larger backbone trains longer."""
     change = {
         "run": {"features": ["embedding", "mpc"], "embeddings": ["pool"], "finetune": ["tuned"], "transfer": ["there"]},
         "datasets": {"demo": {"clips": 100_000}},
@@ -161,6 +161,10 @@ def test_requests_follow_the_definitions(tmp_path: Path) -> None:
         assert training.gpus == gpus
         seconds[gpus] = training.seconds
     assert seconds[4] == pytest.approx(seconds[1] / 4, rel=0.1)
+    larger = tmp_path / "base.yaml"
+    larger.write_text(yaml.safe_dump(change | {"pretrain": {"demo": {"size": "base"}}}))
+    tiny, base = (sum(job.seconds for job in run if job.rule == "finetune") for run in (jobs, plan(larger, start=0)))
+    assert base > 2 * tiny
     passes = {"clips": 100_000, "target_length": 128}
     parts = sum(job.rule == "masked_gradient" for job in jobs)
     assert parts == cost.shards(passes, 200) > cost.shards(passes, 1)
