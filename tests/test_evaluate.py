@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score, re
 
 from fungi_audio import features
 from fungi_audio.errors import ConfigError, DataError
-from fungi_audio.evaluate import blocks, few_shot, metrics, scores
+from fungi_audio.evaluate import blocks, few_shot, linear, metrics, scores
 
 SETTINGS: dict[str, Any] = {
     "pca": None,
@@ -196,6 +196,23 @@ def test_several_labels_a_clip(tmp_path: Path) -> None:
     assert full["knn", '{"k": 5}'] > 0.8 and full["linear"].iloc[0] > 0.8
     labels = {label for text in predictions["predicted"].unique() for label in text.split(";") if label}
     assert labels == set(names)
+
+
+def test_a_fifth_is_held_out_where_every_clip_has_its_own_labels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_out = []
+    holdout = linear.holdout
+    monkeypatch.setattr(linear, "holdout", lambda *args: held_out.append(holdout(*args)) or holdout(*args))
+    labels = [";".join(f"label {bit}" for bit in range(8) if number >> bit & 1) for number in range(1, 101)]
+    clips = table(labels, [1, 2] * 50, [None] * 100)
+    parts = {
+        "embedding": write_block(tmp_path / "e.parquet", clips, np.random.default_rng(0).normal(size=(100, 8)), "e")
+    }
+    scores.evaluate(parts, "1", SETTINGS | {"few_shot": {"shots": [], "draws": 1}}, seed=1, multilabel=True)
+    ((fitted, validated),) = held_out
+    assert (len(fitted), len(validated)) == (40, 10)
+    assert "no clip to validate on" not in caplog.text
 
 
 def test_a_class_with_a_single_clip(tmp_path: Path) -> None:
