@@ -12,6 +12,7 @@ import pytest
 from fungi_audio import features
 from fungi_audio.evaluate import cost_table, render, scores, table
 from fungi_audio.evaluate.statistics import bootstrap, mcnemar
+from fungi_audio.training import selection
 
 FEATURES = ("embedding", "simclr")
 NAMES = ("embedding", "simclr", "embedding+simclr")
@@ -209,18 +210,20 @@ def test_latex(run: Run) -> None:
 def test_a_fine_tuned_model_is_compared_with_the_probe_on_the_embedding(run: Run, tmp_path: Path) -> None:
     """Nothing else has its protocol. A model of another dataset, applied to this one, is not compared."""
     long = table.collect(run.scores)
-    probe = long[(long["features"] == "simclr") & (long["protocol"] == "linear") & (long["shots"] == 0)]
     predictions = list(run.predictions)
+    classes = [f"c{number}" for number in range(5)]
     for name in ("finetune-base", "transfer-other"):
-        own = probe.assign(features=name, protocol="finetune", chosen='{"epoch": 3}', settings="{}")
-        long = pd.concat([long, own], ignore_index=True)
         for fold in range(3):
             rows = pd.read_parquet(run.predictions[3 + fold]).query("protocol == 'linear' and shots == 0")
-            path = tmp_path / f"{name}-{fold}.parquet"
-            rows.assign(protocol="finetune", chosen='{"epoch": 3}').astype(
-                dict.fromkeys(["protocol", "chosen"], "category")
-            ).to_parquet(path)
-            predictions.append(str(path))
+            said, true = ([classes.index(label) for label in rows[key]] for key in ("predicted", "true"))
+            where = {"dataset": "my_data", "backbone": "tiny", "features": name, "protocol": "finetune", "settings": {}}
+            where |= {"fold": str(fold + 1), "seed": 0, "n_train": 60}
+            clips = rows[["clip_id"]].astype("str").assign(label=rows["true"].astype("str"))
+            chances = np.eye(5)[said], np.eye(5, dtype=bool)[true]
+            made = selection.tables(*chances, clips, classes, False, where, {"epoch": 3})
+            scores.write(*made, str(tmp_path / "scores.csv"), str(tmp_path / f"{name}-{fold}.parquet"))
+            long = pd.concat([long, table.collect([tmp_path / "scores.csv"])], ignore_index=True)
+            predictions.append(str(tmp_path / f"{name}-{fold}.parquet"))
     found = table.comparisons(long, predictions, "embedding", seed=42)
     assert "transfer-other" not in set(found["features"])
     rows = found.set_index(["features", *table.SETTING])
