@@ -16,6 +16,7 @@ Config = Mapping[str, Any]
 Key = tuple[str, str]  # section and name of a definition
 
 RUN: Key = ("run", "")
+SECTIONS = ("datasets", "backbones", "features", "pretrain", "finetune", "transfer", "embeddings")  # of definitions
 RANDOM = [f"{size}-{kind}" for size in WIDTHS for kind in PATCHES]
 FINE_TUNED = "finetune:"
 
@@ -45,7 +46,7 @@ def check_run(config: Config) -> None:
     Raises:
         ConfigError: a file, fold or layer that is not there, a source that is not allowed, clips without labels.
     """
-    for section, name in sorted(_reached(config)):
+    for section, name in sorted(reached(config)):
         definition, key = config[section].get(name), f"config: {section}.{name}"
         match section:
             case "datasets":
@@ -68,6 +69,17 @@ def check_run(config: Config) -> None:
     _check_pretext_heads(config)
 
 
+def reached(config: Config) -> set[Key]:
+    """Section and name of every definition that the run needs, directly or through another one."""
+    references = list(_references(config))
+    found: set[Key] = set()
+    new = {RUN}
+    while new:
+        found |= new
+        new = {target for origin, _, target in references if origin in found} - found
+    return found - {RUN}
+
+
 def fold_names(definition: Mapping[str, Any]) -> list[str]:
     """The folds of a dataset's definition that are evaluated, as they stand in file names."""
     return [str(fold) for fold in definition.get("folds", [])] or ["split"]
@@ -79,16 +91,6 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _reached(config: Config) -> set[Key]:
-    references = list(_references(config))
-    reached: set[Key] = set()
-    new = {RUN}
-    while new:
-        reached |= new
-        new = {target for origin, _, target in references if origin in reached} - reached
-    return reached - {RUN}
-
-
 def _references(config: Config) -> Iterator[Reference]:
     for section, names in config["run"].items():
         yield from (Reference(RUN, f"run.{section}", (section, name)) for name in names)
@@ -97,7 +99,7 @@ def _references(config: Config) -> Iterator[Reference]:
         if kind == "pretrain":
             yield Reference(("backbones", name), f"backbones.{name}.checkpoint", ("pretrain", made))
     for section in ("pretrain", "finetune", "transfer", "embeddings"):
-        for name, definition in config[section].items():
+        for name, definition in config.get(section, {}).items():
             origin, where = (section, name), f"{section}.{name}"
             for dataset in definition.get("datasets") or [definition["dataset"]]:
                 yield Reference(origin, where, ("datasets", dataset))

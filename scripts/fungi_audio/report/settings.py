@@ -7,25 +7,18 @@ from typing import Any
 import yaml
 
 from ..provenance import without_secrets
+from ..references import SECTIONS, reached
 
 ELSEWHERE = ("cluster", "data_root")
 
 
 def used(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a resolved config that decides the results: no definition that the run leaves out, no site."""
-    kept = {key: value for key, value in config.items() if key not in (*ELSEWHERE, "pretrain", "finetune")}
-    names = {section: list(chosen) for section, chosen in config["run"].items()}
-    for tuned in (config["finetune"][name] for name in names.get("finetune", [])):
-        names["datasets"].append(tuned["dataset"])
-        names["backbones"].append(tuned["backbone"])
-    for section in ("transfer", "embeddings"):
-        names["datasets"] += [config[section][name]["dataset"] for name in names.get(section, [])]
-    checkpoints = [config["backbones"][name]["checkpoint"] for name in names["backbones"]]
-    names["pretrain"] = [text.removeprefix("pretrain:") for text in checkpoints if text.startswith("pretrain:")]
-    for name in names["pretrain"]:
-        names["datasets"] += config["pretrain"][name]["datasets"]
-    chosen = {section: {name: config[section][name] for name in some} for section, some in names.items() if some}
-    return without_secrets(kept | chosen)
+    needed = reached(config)
+    kept = {key: value for key, value in config.items() if key not in ELSEWHERE}
+    for section in SECTIONS:
+        kept[section] = {name: value for name, value in config.get(section, {}).items() if (section, name) in needed}
+    return without_secrets({key: value for key, value in kept.items() if value != {}})
 
 
 def removed(config: dict[str, Any]) -> bool:
