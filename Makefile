@@ -18,7 +18,7 @@ test: .venv/.complete sox lint
 	$(BIN)/python -m pytest -m "not slow and not slurm" -n 2 --dist loadgroup
 
 test-slow: .venv/.complete sox
-	$(BIN)/python -m pytest -m "slow and not slurm"
+	$(BIN)/python -m pytest -m "slow and not slurm" -n 2 --dist loadgroup
 	tests/slurm/run -m "slurm and slow"
 
 test-slurm: .venv/.complete sox
