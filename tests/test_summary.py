@@ -38,6 +38,7 @@ def test_of_a_group_those_failed_that_began_and_did_not_end(tmp_path: Path, monk
     done, killed, again, never = (f"logs/evaluate/{name}.log" for name in ("done", "killed", "again", "never"))
     for log in (done, killed, again):
         files.write_text(log, "INFO evaluate\n")
+    files.write_text(never, "")
     for log in (done, again):
         write_record(Path(log), rule="evaluate")
     os.utime(again, (time.time() + 5,) * 2)  # its record is of an earlier run

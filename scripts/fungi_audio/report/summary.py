@@ -69,7 +69,8 @@ def stopped(logs: Sequence[str]) -> list[str]:
         record = record_of(log)
         return record.is_file() and record.stat().st_mtime_ns >= log.stat().st_mtime_ns
 
-    return [log for log in logs if Path(log).is_file() and not ended(Path(log))] or list(logs)
+    began = [Path(log) for log in logs if Path(log).is_file() and Path(log).stat().st_size]  # else made by Snakemake
+    return [str(log) for log in began if not ended(log)] or list(logs)
 
 
 def reason(logs: Sequence[str]) -> str:
