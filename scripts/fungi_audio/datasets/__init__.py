@@ -4,6 +4,7 @@ A layout's module has `read(folder, options)` and `METADATA`, the files that it 
 folder or its subfolder ("." is that folder itself).
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,6 @@ def stamps(folder: Path, layout: str, options: Mapping[str, Any]) -> list[tuple[
     Snakemake sees no change inside a folder.
     """
     names = [options["metadata"], *registry.module("layout", layout).METADATA]
-    roots = [folder, *(child for child in folder.iterdir() if child.is_dir())]
+    roots = [folder, *(Path(entry) for entry in os.scandir(folder) if entry.is_dir())]
     found = {path: path.stat() for root in roots for name in names if (path := root / name).exists()}
     return sorted((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in found.items())
