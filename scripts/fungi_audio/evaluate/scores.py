@@ -70,7 +70,7 @@ def evaluate(
         "dataset": first["dataset"],
         "backbone": first["backbone"],
         "features": "+".join(parts),
-        "settings": _json({name: meta.get("settings", {}) for name, meta in metadata.items()}),
+        "settings": as_json({name: meta.get("settings", {}) for name, meta in metadata.items()}),
     }
     return _tables(task, clips, classes, fold, where)
 
@@ -102,7 +102,7 @@ def _tables(
         for name, metric in task.metrics.items():
             scores.append({**row, "metric": name, "value": metric(outcome.votes, task.targets[test])})
         runs.append(run)
-        predicted.append(_names(outcome.votes, classes, task.multilabel))
+        predicted.append(predicted_names(outcome.votes, classes, task.multilabel))
     columns: dict[str, Any] = {
         "clip_id": _repeat(clips["clip_id"].iloc[test], len(runs)),
         "fold": pd.Categorical([fold]).repeat(len(runs) * len(test)),
@@ -120,12 +120,12 @@ def _run(outcome: Outcome) -> dict[str, Any]:
         "protocol": outcome.protocol,
         "shots": outcome.shots,
         "seed": outcome.draw,
-        "chosen": _json(outcome.chosen),
+        "chosen": as_json(outcome.chosen),
     }
 
 
-def _names(votes: np.ndarray, classes: np.ndarray, multilabel: bool) -> np.ndarray:
-    """The predicted label of every clip; of several labels, those above one half joined with ``;``."""
+def predicted_names(votes: np.ndarray, classes: np.ndarray, multilabel: bool) -> np.ndarray:
+    """The predicted label of every clip, object `[n]`; of several labels, those above one half joined with ``;``."""
     if multilabel:
         return np.array([";".join(classes[row]) for row in votes > 0.5], dtype=object)
     return classes[votes.argmax(axis=1)]
@@ -136,7 +136,8 @@ def _repeat(values: pd.Series, times: int) -> Any:
     return category.take(np.tile(np.arange(len(category)), times))
 
 
-def _json(value: Any) -> str:
+def as_json(value: Any) -> str:
+    """Hyper-parameters as the columns `chosen` and `settings` have them."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from ..audio import normalise, open_cache
 from ..errors import ConfigError
@@ -16,6 +15,7 @@ from ..randomness import generator
 from ..seeds import named_seed
 from .distributed import World
 from .masking import masks
+from .steps import Steps
 
 Batch = tuple[torch.Tensor, dict[str, torch.Tensor]]
 
@@ -45,7 +45,7 @@ class Clips:
         return torch.from_numpy(found)
 
 
-class PretextBatches(Dataset[Batch]):
+class PretextBatches(Steps[Batch]):
     """Item `step` is this process's share of that step's batch: normalised log-mels and the masks of each objective.
 
     A share of a validation batch may be empty.
@@ -103,17 +103,6 @@ class PretextBatches(Dataset[Batch]):
             return int(self.indices[place])
         epoch, index = divmod(place, len(self.indices))
         return int(self.indices[_order(len(self.indices), self.seed, epoch)[index]])
-
-    def loader(self, first: int, workers: int, pinned: bool) -> DataLoader[Batch]:
-        """The batches from step `first` on, read ahead by `workers` processes."""
-        return DataLoader(
-            self,
-            batch_size=None,
-            sampler=range(first, len(self)),
-            num_workers=workers,
-            pin_memory=pinned,
-            generator=torch.Generator(),  # the global one belongs to the training state
-        )
 
 
 @lru_cache(maxsize=2)

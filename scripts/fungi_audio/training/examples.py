@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from .. import audio
 from ..randomness import generator
@@ -14,11 +13,12 @@ from ..seeds import named_seed
 from ..views import augment
 from .augment import MIXUP_BETA, WaveformAugmentation, mix, spec_augment
 from .distributed import World
+from .steps import Steps
 
 Example = tuple[torch.Tensor, torch.Tensor]
 
 
-class Examples(Dataset[Example]):
+class Examples(Steps[Example]):
     """Item `step` is this process's share of a batch: normalised log-mels `[n, frames, mel]`, labels `[n, classes]`.
 
     Both are float32. Epochs are whole: the last batch of one may be smaller. A process without a share of
@@ -111,17 +111,6 @@ class Examples(Dataset[Example]):
     def waveform(self, row: int, which: str, name: tuple[int, int, int]) -> torch.Tensor:
         waveform = audio.read(self.wavs[row])
         return waveform if self.change is None else self.change(waveform, named_seed("waveform", which, *name))
-
-    def loader(self, first: int, workers: int, pinned: bool) -> DataLoader[Example]:
-        """The batches from step `first` on, read ahead by `workers` processes."""
-        return DataLoader(
-            self,
-            batch_size=None,
-            sampler=range(first, len(self)),
-            num_workers=workers,
-            pin_memory=pinned,
-            generator=torch.Generator(),  # the global one belongs to the training state
-        )
 
 
 def balance(targets: np.ndarray) -> np.ndarray:

@@ -1,6 +1,5 @@
 """From the test scores of fine-tuned folds to rows of the results table."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ..evaluate.metrics import MULTI_LABEL, SINGLE_LABEL
-from ..evaluate.scores import PREDICTIONS, SCORES
+from ..evaluate.scores import PREDICTIONS, SCORES, as_json, predicted_names
 
 RULES = {
     "validation": "best epoch on validation clips",
@@ -50,19 +49,19 @@ def tables(
         chosen: how the weights were chosen.
     """
     metrics = MULTI_LABEL if multilabel else SINGLE_LABEL
-    common = {**where, "shots": 0, "n_test": len(scores), "chosen": _json(chosen), "settings": _json(where["settings"])}
+    common = {
+        **where,
+        "shots": 0,
+        "n_test": len(scores),
+        "chosen": as_json(chosen),
+        "settings": as_json(where["settings"]),
+    }
     rows = pd.DataFrame(
         [{**common, "metric": metric, "value": score(scores, targets)} for metric, score in metrics.items()]
     )
-    names = np.array(classes, dtype=object)
-    several = [";".join(names[row]) for row in scores > 0.5]
-    predicted = several if multilabel else names[scores.argmax(axis=1)].tolist()
+    predicted = predicted_names(scores, np.array(classes, dtype=object), multilabel)
     table = clips[["clip_id"]].assign(true=clips["label"], predicted=predicted)
     for key in ("fold", "protocol", "shots", "seed", "chosen"):
         table[key] = common[key]
     kinds = dict.fromkeys(("clip_id", "fold", "protocol", "chosen", "true", "predicted"), "category")
     return rows[SCORES], table[PREDICTIONS].astype(kinds | {"shots": "int32", "seed": "int32"})
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
