@@ -33,7 +33,11 @@ rule pretrain:
             resumes=True,
         ),
     params:
-        settings=pretraining,
+        settings=lambda wildcards: {
+            key: value
+            for key, value in pretraining(wildcards).items()
+            if key != "checkpoint_every"  # decides no number
+        },
         seed=config["seed"],
         device=config["device"],
         precision=config["precision"],

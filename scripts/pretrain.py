@@ -20,9 +20,10 @@ state = folder / "training.pt"
 gpus = snakemake.resources.get("gpu", 1)
 
 with job(snakemake), only_writer(folder / "lock"), claim_several(params.device, gpus) as devices:
-    definition = dict(params.settings)
+    definition, name = dict(params.settings), snakemake.wildcards.pretraining
     configured = definition.pop("mean"), definition.pop("std")
-    settings = pretrain.Pretraining(**definition, seed=params.seed)
+    every = snakemake.config["pretrain"][name]["checkpoint_every"]
+    settings = pretrain.Pretraining(**definition, checkpoint_every=every, seed=params.seed)
     tables = [pd.read_parquet(path, columns=["split"]) for path in snakemake.input.clips]
     rows = [np.flatnonzero(table["split"].fillna("") != "test") for table in tables]
     statistics = pooled_statistics(snakemake.input.statistics, [len(part) for part in rows], configured)
@@ -30,9 +31,9 @@ with job(snakemake), only_writer(folder / "lock"), claim_several(params.device, 
     arguments = (settings, list(map(Path, snakemake.input.fbank)), rows, statistics, state, params.precision)
     workers = min(4, snakemake.threads - 1) if devices[0].type == "cuda" else 0
     weights, curves = launch(devices, pretrain.pretrain, *arguments, workers)
-    metadata = {"pretraining": snakemake.wildcards.pretraining, "settings": definition, "seed": params.seed}
+    metadata = {"pretraining": name, "settings": definition, "seed": params.seed}
     metadata |= {"mean": statistics[0], "std": statistics[1], "versions": versions()}
     publish.write_pth(Path(output.pth), weights)
     publish.write_safetensors(Path(output.safetensors), weights, metadata)
-    publish.write_curves(Path(output.curves), list(map(Path, output.plots)), curves, snakemake.wildcards.pretraining)
+    publish.write_curves(Path(output.curves), list(map(Path, output.plots)), curves, name)
     state.unlink(missing_ok=True)

@@ -108,7 +108,7 @@ def test_mistakes(path, value, message):
         ("transfer", {"dataset": "demo", "checkpoint": "finetune:d/9"}, r"no fold '9'.* 1, 2, 3, 4, 5"),
         ("transfer", {"dataset": "demo", "checkpoint": "finetune:e/1"}, r"transfer.x names 'e', which is not defined"),
         ("datasets", {"layout": "folder", "source": ".", "target_length": 64}, r"run.datasets: x has no labels"),
-        ("features", {"objective": "mpc"}, r"random weights of backbones.random have no pretext heads"),
+        ("features", {"objective": "mpc"}, r"backbones.random has random weights without pretext heads"),
     ],
 )
 def test_all_that_a_run_reaches_is_there_and_fits(section, definition, message, tmp_path):
@@ -120,6 +120,14 @@ def test_all_that_a_run_reaches_is_there_and_fits(section, definition, message, 
     config["datasets"]["sounds"] = {"layout": "folder", "source": str(tmp_path), "target_length": 64}
     config.setdefault("finetune", {})["d"] = {"dataset": "demo", "backbone": "demo-tiny"}
     with pytest.raises(ConfigError, match=message):
+        load(config, ROOT)
+
+
+def test_pretext_gradients_are_those_of_the_last_block():
+    config = edited("backbones/demo-tiny/layer", 5)
+    config["features"]["mpc"] = {"objective": "mpc"}
+    config["run"]["features"] = ["embedding", "mpc"]
+    with pytest.raises(ConfigError, match=r"has mpc, .* but backbones.demo-tiny ends at layer 5; leave `layer` out"):
         load(config, ROOT)
 
 

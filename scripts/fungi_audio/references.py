@@ -66,7 +66,7 @@ def check_run(config: Config) -> None:
                 _check_embedded_layer(key, definition, config)
     for name in config["run"]["datasets"]:
         _check_labels("config: run.datasets", name, config)
-    _check_pretext_heads(config)
+    _check_pretext(config)
 
 
 def reached(config: Config) -> set[Key]:
@@ -171,14 +171,16 @@ def _check_labels(where: str, dataset: str, config: Config) -> None:
         )
 
 
-def _check_pretext_heads(config: Config) -> None:
+def _check_pretext(config: Config) -> None:
+    """Gradients of the pretext losses need the heads of the pretraining, behind the last block."""
     features = [name for name in config["run"]["features"] if config["features"][name]["objective"] in ("mpc", "mpg")]
-    for name in config["run"]["backbones"]:
-        if features and config["backbones"][name]["checkpoint"].startswith("random:"):
-            raise ConfigError(
-                f"config: run.features has {features[0]}, the gradient of a pretext loss, but the random weights of "
-                f"backbones.{name} have no pretext heads; take a pretrained checkpoint"
-            )
+    for name in config["run"]["backbones"] if features else []:
+        definition = config["backbones"][name]
+        where = f"config: run.features has {features[0]}, the gradient of a pretext loss, but backbones.{name}"
+        if definition["checkpoint"].startswith("random:"):
+            raise ConfigError(f"{where} has random weights without pretext heads; take a pretrained checkpoint")
+        if definition["layer"] not in (-1, DEPTH - 1):
+            raise ConfigError(f"{where} ends at layer {definition['layer']}; leave `layer` out for these features")
 
 
 def _explained(where: str, check: Any, *values: Any) -> None:
