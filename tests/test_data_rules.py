@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -177,14 +178,14 @@ def test_from_a_url(
     ("clips", "message"),
     [
         (CLIPS | {"1-0.wav": b"", "1-1.wav": b"text"}, "2 of 6 clips in resources/raw/tiny cannot be used:"),
-        ({"1-0.wav": CLIPS["1-0.wav"]}, "fold 1 has no training clips"),
+        ({"1-0.wav": CLIPS["1-0.wav"]}, "fold (1 has no training|2 has no test) clips"),  # the jobs run in any order
     ],
 )
 def test_mistakes_are_one_message_without_a_traceback(tmp_path: Path, clips: dict[str, bytes], message: str) -> None:
     archive = archive_of(tmp_path / "bad.zip", clips)
     done = project(tmp_path / "run", str(archive)).snakemake(*TARGETS, check=False)
     assert done.returncode
-    assert message in done.stdout
+    assert re.search(message, done.stdout)
     assert "Traceback" not in done.stdout
     assert not (tmp_path / "run" / "resources" / "audio").exists()
 
