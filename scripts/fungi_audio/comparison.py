@@ -16,6 +16,7 @@ from .files import whole
 from .seeds import named_seed
 
 VIEWS = 2
+KEY = "fungi_audio"  # of the metadata
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,8 @@ def choose(train: np.ndarray, count: int, seed: int, dataset: str, fold: str) ->
 def save(path: str | Path, embedding: torch.Tensor, clip_ids: Sequence[str], made: Mapping[str, Any]) -> None:
     """Store embeddings float32 `[len(clip_ids) * VIEWS, width]` with the clips' ids and the machine (`made_on`)."""
     with whole(path) as part:
-        texts = {"clip_id": json.dumps(list(clip_ids)), "made": json.dumps(made)}
-        save_file({"embedding": embedding.cpu().contiguous()}, part, texts)
+        about = json.dumps({"clip_id": list(clip_ids), "made": made}, sort_keys=True)
+        save_file({"embedding": embedding.cpu().contiguous()}, part, {KEY: about})  # one key: one order
 
 
 def load(path: str | Path, precision: str) -> torch.Tensor:
@@ -46,7 +47,7 @@ def load(path: str | Path, precision: str) -> torch.Tensor:
         ConfigError: they were encoded in another precision, which changes the gradients.
     """
     with safe_open(path, "pt") as file:
-        made = json.loads(file.metadata()["made"])
+        made = json.loads(file.metadata()[KEY])["made"]
         if made["precision"] != precision:
             raise ConfigError(
                 f"{path} was encoded in {made['precision']} ({made['device']}), the views in {precision}; set "
