@@ -1,6 +1,8 @@
 # What the rules that apply trained models ask: definitions, inputs, costs.
 from types import SimpleNamespace
 
+from fungi_audio.references import tuning_and_fold
+
 EMBEDDED_MB = 540  # embeddings written at once (`training.apply.embeddings`)
 
 
@@ -24,7 +26,7 @@ def model_file(model):
 def model_shape(model):
     """The trunk of whatever `model_file` takes."""
     if model.startswith("finetune:"):
-        tuning, _, _ = model.removeprefix("finetune:").partition("/")
+        tuning, _ = tuning_and_fold(model)
         model = config["finetune"][tuning]["backbone"]
     if model in config["backbones"]:
         return trunk_of(model)

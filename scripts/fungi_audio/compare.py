@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from .errors import DataError, FungiError
-from .evaluate.render import percent, points, title
+from .evaluate.render import interval, percent, points, title
 from .evaluate.table import RUN, TEXT, comparisons, read, summary
 from .references import suggest
 
@@ -63,10 +63,7 @@ def readable(found: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
             "setting": [title(*setting) for setting in zip(found["protocol"], found["shots"], found["k"], strict=True)],
             "score, %": means.map(percent),
             "difference": found["difference"].map(points),
-            "95 % interval": [
-                f"{points(low)} to {points(high)}" if pd.notna(low) else ""
-                for low, high in zip(found["low"], found["high"], strict=True)
-            ],
+            "95 % interval": list(map(interval, found["low"], found["high"])),
             "p": found["mcnemar_p"].map(lambda p: "" if pd.isna(p) else f"{p:.2g}"),
         }
     )

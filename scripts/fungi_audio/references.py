@@ -85,6 +85,12 @@ def fold_names(definition: Mapping[str, Any]) -> list[str]:
     return [str(fold) for fold in definition.get("folds", [])] or ["split"]
 
 
+def tuning_and_fold(model: str) -> tuple[str, str]:
+    """The parts of ``finetune:NAME/FOLD``."""
+    name, _, fold = model.removeprefix(FINE_TUNED).partition("/")
+    return name, fold
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """What a misspelt name may have been, to follow it in a message."""
     close = difflib.get_close_matches(str(name), list(known), n=1)
@@ -107,12 +113,7 @@ def _references(config: Config) -> Iterator[Reference]:
             if section == "finetune" or model in config["backbones"]:
                 yield Reference(origin, where, ("backbones", model))
             elif model.startswith(FINE_TUNED):
-                yield Reference(origin, where, ("finetune", _tuning_and_fold(model)[0]))
-
-
-def _tuning_and_fold(model: str) -> tuple[str, str]:
-    name, _, fold = model.removeprefix(FINE_TUNED).partition("/")
-    return name, fold
+                yield Reference(origin, where, ("finetune", tuning_and_fold(model)[0]))
 
 
 def _check_backbone(key: str, definition: Mapping[str, Any], allow_http: bool) -> None:
@@ -136,7 +137,7 @@ def _check_backbone(key: str, definition: Mapping[str, Any], allow_http: bool) -
 def _check_model(where: str, model: str, config: Config) -> None:
     """A model that this run fine-tunes, or a fine-tuned file."""
     if model.startswith(FINE_TUNED):
-        name, fold = _tuning_and_fold(model)
+        name, fold = tuning_and_fold(model)
         dataset = config["finetune"][name]["dataset"]
         known = fold_names(config["datasets"][dataset])
         if fold not in known:
@@ -156,7 +157,7 @@ def _check_embedded_layer(key: str, definition: Mapping[str, Any], config: Confi
     if isinstance(layer, int):
         _explained(key, check_layer, layer, DEPTH)
         return
-    tuned = config["finetune"][_tuning_and_fold(model)[0]] if model.startswith(FINE_TUNED) else None
+    tuned = config["finetune"][tuning_and_fold(model)[0]] if model.startswith(FINE_TUNED) else None
     if model in config["backbones"] or (tuned and layer == "weighted" and tuned["layer"] != "weighted"):
         raise ConfigError(f"{key}: layer: {layer} needs a model that was fine-tuned with it; {model} was not")
     if tuned and layer == "head" and tuned["head"]["hidden"] is None:

@@ -98,6 +98,17 @@ def one_vs_rest(x: np.ndarray, targets: np.ndarray) -> Objective:
     return objective
 
 
+def strata(targets: np.ndarray, multilabel: bool) -> np.ndarray:
+    """What a hold-out is stratified by, int `[n]`: the class; nothing where clips have several labels.
+
+    Most combinations of labels occur once, and none of those would be held out.
+
+    Args:
+        targets: bool `[n, classes]`.
+    """
+    return np.zeros(len(targets), dtype=int) if multilabel else targets.argmax(axis=1)
+
+
 def holdout(labels: np.ndarray, seed: int, share: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
     """A stratified split: the rows to fit on and the rows to validate on, ascending.
 

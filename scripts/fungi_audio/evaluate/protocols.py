@@ -124,8 +124,7 @@ def _linear(task: Task, train: np.ndarray, final: np.ndarray, shots: int, number
     penalties = np.logspace(grid["from"], grid["to"], grid["values"]).tolist()
     fit, valid = train, task.split.valid
     if not len(valid):
-        # of clips with several labels a plain fifth: most combinations of labels occur once, and none would be held out
-        kinds = np.zeros(len(train), dtype=int) if task.multilabel else task.targets[train].argmax(axis=1)
+        kinds = linear.strata(task.targets[train], task.multilabel)
         fitted, held_out = linear.holdout(kinds, named_seed(task.seed, "holdout", *task.name, shots, number))
         fit, valid = train[fitted], train[held_out]
     x = task.reduced(fit)

@@ -115,6 +115,11 @@ def points(difference: float) -> str:
     return "" if pd.isna(difference) else f"{100 * difference:+z.1f}".replace("+0.0", "0.0")
 
 
+def interval(low: float, high: float) -> str:
+    """The bounds of a difference in percentage points; empty for NaN."""
+    return "" if pd.isna(low) else f"{points(low)} to {points(high)}"
+
+
 def grid(table: pd.DataFrame) -> pd.DataFrame:
     """`cells` of one dataset and backbone: a row a combination of features, a column a setting in words.
 
@@ -235,16 +240,15 @@ def _difference(comparisons: pd.DataFrame, key: tuple[Any, ...]) -> list[str]:
     if key not in comparisons.index:
         return ["", "", ""]
     row = comparisons.loc[key]
-    interval = "" if pd.isna(row["low"]) else f"{points(row['low'])} to {points(row['high'])}"
     p = "" if pd.isna(row["mcnemar_p"]) else f"{row['mcnemar_p']:.2g}"
-    return [points(row["difference"]), interval, p]
+    return [points(row["difference"]), interval(row["low"], row["high"]), p]
 
 
 def _math_difference(row: Any) -> str:
     if pd.isna(row.difference):
         return ""
-    interval = "" if pd.isna(row.low) else f"\\ [{points(row.low)}, {points(row.high)}]"
-    return f"${points(row.difference)}{interval}$"
+    bounds = "" if pd.isna(row.low) else f"\\ [{points(row.low)}, {points(row.high)}]"
+    return f"${points(row.difference)}{bounds}$"
 
 
 COST_HEAD = ["features", "clips/s", "s a clip", "peak memory, MB", "features, MB"]

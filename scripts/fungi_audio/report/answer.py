@@ -24,7 +24,7 @@ def points(value: float) -> str:
 
 def interval(row: Any) -> str:
     """The 95 % interval of a comparison; empty where there is none."""
-    return "" if pd.isna(row.low) else f"{points(row.low)} to {points(row.high)}"
+    return render.interval(row.low, row.high).replace("-", "−")
 
 
 def verdict(row: Any) -> str:

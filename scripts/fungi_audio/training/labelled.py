@@ -9,7 +9,7 @@ import pandas as pd
 from ..audio import open_cache
 from ..datasets import folds
 from ..errors import DataError
-from ..evaluate.linear import holdout
+from ..evaluate.linear import holdout, strata
 from ..seeds import named_seed
 from .finetune import Clips
 
@@ -51,7 +51,7 @@ def fold_rows(
     if selection != "validation":
         train, valid = np.sort(np.concatenate([train, valid])), valid[:0]
     elif not len(valid):
-        kinds = np.zeros(len(train), dtype=int) if multilabel else targets[train].argmax(1)
+        kinds = strata(targets[train], multilabel)
         fitted, held_out = holdout(kinds, named_seed(seed, "fine-tuning validation", fold))
         train, valid = train[fitted], train[held_out]
     judges = {"validation": valid, "test": test, "average": None}[selection]
