@@ -107,7 +107,7 @@ def _file(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     with _damage(path):
         content = _safetensors(path) if head[8:] == b"{" else _torch(path, zipped)
     state, metadata = _part(content, path)
-    if sum(value.nbytes for value in state.values()) > SHARED * path.stat().st_size:
+    if sum(value.numel() * value.element_size() for value in state.values()) > SHARED * path.stat().st_size:
         raise CheckpointError(f"{path} is expanded: its tensors are over {SHARED} times as large as the file")
     for key, value in state.items():
         if flaw := _flaw(value):
