@@ -8,7 +8,7 @@ sys.path.insert(0, str(PROJECT / "scripts"))
 
 from snakemake.utils import min_version
 
-from fungi_audio.config import load
+from fungi_audio.run.config import load
 from fungi_audio.errors import FungiError
 
 min_version("9.0")

@@ -18,9 +18,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from fungi_audio import cost
+from fungi_audio.common import machine, report
 
-from .common import machine, report
+from fungi_audio.run import cost
 
 ROOT = Path(__file__).parents[1]
 CLUSTERS = (1, 8, 64, 512)

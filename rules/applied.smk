@@ -1,7 +1,7 @@
 # What the rules that apply trained models ask: definitions, inputs, costs.
 from types import SimpleNamespace
 
-from fungi_audio.references import tuning_and_fold
+from fungi_audio.run.checks import tuning_and_fold
 
 EMBEDDED_MB = 540  # embeddings written at once (`training.apply.embeddings`)
 

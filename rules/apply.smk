@@ -30,7 +30,7 @@ rule embeddings:
         .get("stride"),
         dataset=lambda wildcards: config["datasets"][embedding(wildcards)["dataset"]],
         device=config["device"],
-        code=code_digest("training.apply", "features"),
+        code=code_digest("training.apply", "files.features"),
     script:
         "../scripts/embeddings.py"
 

@@ -56,7 +56,7 @@ rule random_checkpoint:
     params:
         kind=lambda wildcards: backbone(wildcards)["checkpoint"].removeprefix("random:"),
         seed=config["seed"],
-        code=code_digest("backbones.ssast"),
+        code=code_digest("models.ssast.network"),
     script:
         "../scripts/random_checkpoint.py"
 
@@ -81,7 +81,7 @@ rule projection:
         family=lambda wildcards: backbone(wildcards)["family"],
         dim=lambda wildcards: backbone(wildcards)["projection_dim"],
         seed=config["seed"],
-        code=code_digest("projection"),
+        code=code_digest("engine.projection"),
     script:
         "../scripts/projection.py"
 
@@ -105,6 +105,6 @@ rule head:
     params:
         family=lambda wildcards: backbone(wildcards)["family"],
         seed=config["seed"],
-        code=code_digest("projection"),
+        code=code_digest("engine.projection"),
     script:
         "../scripts/head.py"

@@ -1,8 +1,8 @@
 # What the stages share: definitions by name, where files lie, shards and folds.
-from fungi_audio.download import local_path
-from fungi_audio.provenance import code_digest
-from fungi_audio.presets import PRESETS
-from fungi_audio.references import fold_names
+from fungi_audio.files.download import local_path
+from fungi_audio.files.provenance import code_digest
+from fungi_audio.models.ssast.definition import PRESETS
+from fungi_audio.run.checks import fold_names
 from fungi_audio.registry import REGISTRY
 
 

@@ -1,5 +1,5 @@
 # 16 kHz audio -> where the machine that extracts reads it (`data_root`), and SSAST's datafiles.
-from fungi_audio.datafiles import audio_root
+from fungi_audio.datasets.datafiles import audio_root
 
 
 # Jobs that read the audio bring it there themselves if need be, without asking this rule: a new `data_root` is
@@ -23,7 +23,7 @@ rule place:
         **step("place", cores=4),
     params:
         data_root=config["data_root"],
-        code=code_digest("datafiles"),
+        code=code_digest("datasets.datafiles"),
     script:
         "../scripts/place.py"
 
@@ -50,7 +50,7 @@ rule datafiles:
     params:
         fold=lambda wildcards: wildcards.fold,
         root=lambda wildcards: audio_root(wildcards.dataset, config["data_root"]),
-        code=code_digest("datafiles"),
+        code=code_digest("datasets.datafiles"),
     script:
         "../scripts/datafiles.py"
 
@@ -67,7 +67,7 @@ use rule datafiles as datafiles_of_split with:
     params:
         fold="split",
         root=lambda wildcards: audio_root(wildcards.dataset, config["data_root"]),
-        code=code_digest("datafiles"),
+        code=code_digest("datasets.datafiles"),
 
 
 # Needs the clip table only and goes first, so that a mistake shows before anything is extracted.

@@ -76,7 +76,7 @@ rule unpack:
         **step("unpack", cores=1),
     params:
         max_gigabytes=lambda wildcards: dataset(wildcards)["max_gigabytes"],
-        code=code_digest("archives"),
+        code=code_digest("files.archives"),
     script:
         "../scripts/unpack.py"
 

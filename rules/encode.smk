@@ -30,7 +30,7 @@ rule encode:
         seed=lambda wildcards: None if wildcards.views == "clean" else config["seed"],
         device=config["device"],
         precision=config["precision"],
-        code=lambda wildcards: code_digest("shard", family_module(wildcards)),
+        code=lambda wildcards: code_digest("engine.shard", family_module(wildcards)),
     script:
         "../scripts/encode.py"
 
@@ -67,7 +67,7 @@ rule comparison:
         device=config["device"],
         precision=config["precision"],
         code=lambda wildcards: code_digest(
-            "shard", "comparison", "datasets.folds", family_module(wildcards)
+            "engine.shard", "engine.negatives", "datasets.folds", family_module(wildcards)
         ),
     script:
         "../scripts/comparison.py"

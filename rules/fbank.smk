@@ -24,6 +24,6 @@ rule fbank:
             group="audio",
         ),
     params:
-        code=code_digest("fbank_cache"),
+        code=code_digest("frontends.cache"),
     script:
         "../scripts/fbank.py"

@@ -38,9 +38,9 @@ rule gradient:
         device=config["device"],
         precision=config["precision"],
         code=lambda wildcards: code_digest(
-            "extract",
-            "shard",
-            "comparison",
+            "engine.extract",
+            "engine.shard",
+            "engine.negatives",
             family_module(wildcards),
             REGISTRY["objective"][feature(wildcards)["objective"]],
         ),

@@ -46,7 +46,7 @@ rule masked_gradient:
         device=config["device"],
         precision=config["precision"],
         code=lambda wildcards: code_digest(
-            "extract", "shard", REGISTRY["objective"][feature(wildcards)["objective"]]
+            "engine.extract", "engine.shard", REGISTRY["objective"][feature(wildcards)["objective"]]
         ),
     script:
         "../scripts/masked_gradient.py"

@@ -1,7 +1,7 @@
 # The report, and what a person sees at the end of a run.
 import time
 
-from fungi_audio.files import sha256
+from fungi_audio.files.whole import sha256
 from fungi_audio.report import settings, summary
 
 STARTED = time.monotonic()

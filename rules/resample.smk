@@ -66,6 +66,6 @@ rule resample:
         **step("resample", cores=8),
     params:
         link=lambda wildcards: source(wildcards).kind != "folder",
-        code=code_digest("resample"),
+        code=code_digest("audio.resample"),
     script:
         "../scripts/resample.py"

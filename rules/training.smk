@@ -1,7 +1,7 @@
 # What the rules of training ask: definitions, inputs, costs.
 from types import SimpleNamespace
 
-from fungi_audio.patches import PATCHES
+from fungi_audio.models.ssast.definition import PATCHES
 
 
 def pretraining(wildcards):

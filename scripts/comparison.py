@@ -3,11 +3,11 @@
 import pandas as pd
 import torch
 
-from fungi_audio import shard
-from fungi_audio.comparison import VIEWS, choose, save
 from fungi_audio.datasets import folds
-from fungi_audio.device import claim
-from fungi_audio.encode import encode_all
+from fungi_audio.engine import shard
+from fungi_audio.engine.device import claim
+from fungi_audio.engine.encode import encode_all
+from fungi_audio.engine.negatives import VIEWS, choose, save
 from joblog import job
 
 params, wildcards = snakemake.params, snakemake.wildcards

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from fungi_audio import shard
-from fungi_audio.device import claim
+from fungi_audio.engine import shard
+from fungi_audio.engine.device import claim
 from joblog import job
 
 params = snakemake.params

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fungi_audio import fbank_cache
-from fungi_audio.datafiles import place
+from fungi_audio.datasets.datafiles import place
+from fungi_audio.frontends import cache as fbank_cache
 from joblog import job
 
 with job(snakemake):

@@ -3,9 +3,11 @@
 import pandas as pd
 import torch
 
-from fungi_audio import activations, comparison, extract, features, shard, unfinished
-from fungi_audio.device import claim
-from fungi_audio.projection import load_head, load_signs
+from fungi_audio.engine import extract, shard
+from fungi_audio.engine import negatives as comparison
+from fungi_audio.engine.device import claim
+from fungi_audio.engine.projection import load_head, load_signs
+from fungi_audio.files import activations, features, unfinished
 from joblog import job
 
 params, wildcards, files, output = snakemake.params, snakemake.wildcards, snakemake.input, snakemake.output[0]

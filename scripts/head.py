@@ -1,7 +1,7 @@
 """The random head of an objective."""
 
-from fungi_audio.backbones import load_backbone
-from fungi_audio.projection import make_head, save_head
+from fungi_audio.engine.projection import make_head, save_head
+from fungi_audio.models.load import load_backbone
 from joblog import job
 
 FRAMES = 1024  # any input length will do: the head's shape does not depend on it

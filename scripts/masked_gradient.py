@@ -3,13 +3,14 @@
 import pandas as pd
 import torch
 
-from fungi_audio import extract, features, shard, unfinished
-from fungi_audio.backbones.checkpoints import load
-from fungi_audio.device import claim
-from fungi_audio.encode import resolve_precision
+from fungi_audio.engine import extract, shard
+from fungi_audio.engine.device import claim
+from fungi_audio.engine.encode import resolve_precision
+from fungi_audio.engine.projection import load_signs
+from fungi_audio.files import features, unfinished
+from fungi_audio.models.ssast.pretext import load_pretext
+from fungi_audio.models.weights import load
 from fungi_audio.objectives import build_objective
-from fungi_audio.projection import load_signs
-from fungi_audio.training.pretext import load_pretext
 from joblog import job
 
 params, wildcards, files = snakemake.params, snakemake.wildcards, snakemake.input

@@ -1,7 +1,7 @@
 """The random sign projection of a backbone's gradients."""
 
-from fungi_audio.backbones import load_backbone
-from fungi_audio.projection import make_signs, save_signs
+from fungi_audio.engine.projection import make_signs, save_signs
+from fungi_audio.models.load import load_backbone
 from joblog import job
 
 FRAMES = 1024  # any input length will do: the gradient's shape does not depend on it

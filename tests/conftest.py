@@ -44,7 +44,7 @@ def small_results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[
 @pytest.fixture(scope="session")
 def small_report(small_results: tuple[Path, dict[str, Any]]) -> Path:
     """Its report."""
-    from fungi_audio.provenance import commit
+    from fungi_audio.files.provenance import commit
     from fungi_audio.report import page, results, run
     from tests import small_run
 

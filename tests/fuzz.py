@@ -27,14 +27,15 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from fungi_audio import config as config_module
-from fungi_audio import download, locks
-from fungi_audio.archives import unpack
-from fungi_audio.backbones import checkpoints, ssast
 from fungi_audio.datasets import csv, source
 from fungi_audio.datasets.index import index
+from fungi_audio.engine.shard import open_statistics
 from fungi_audio.errors import FungiError
-from fungi_audio.shard import open_statistics
+from fungi_audio.files import download, locks
+from fungi_audio.files.archives import unpack
+from fungi_audio.models import weights as checkpoints
+from fungi_audio.models.ssast import network as ssast
+from fungi_audio.run import config as config_module
 
 ROOT = Path(__file__).parent.parent
 Case = Callable[[Path, Any], object]

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fungi_audio import features
 from fungi_audio.evaluate import cost_table, scores, table
+from fungi_audio.files import features
 from fungi_audio.report.maps import maps
 
 DATASETS, BACKBONES = {"demo": 6, "several": 5, "many": 50}, ["demo-tiny"]

@@ -9,13 +9,14 @@ import pytest
 import soundfile
 import torch
 
-from fungi_audio import audio, features
-from fungi_audio.backbones import checkpoints
-from fungi_audio.backbones.ssast import build, random_state
+from fungi_audio.audio import read as audio
 from fungi_audio.errors import CheckpointError, ConfigError, DataError
+from fungi_audio.files import features
+from fungi_audio.models import weights as checkpoints
+from fungi_audio.models.ssast.network import build, random_state
+from fungi_audio.models.ssast.pretext import new_pretext
 from fungi_audio.training import apply, publish
 from fungi_audio.training.classifier import describe, new_classifier
-from fungi_audio.training.pretext import new_pretext
 
 HEAD = {"hidden": 32, "activation": "relu", "dropout": 0.0}
 CPU = torch.device("cpu")

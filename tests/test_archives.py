@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fungi_audio.archives import unpack
 from fungi_audio.errors import DataError, FungiError, StorageError
+from fungi_audio.files.archives import unpack
 
 GOOD = {"top/a.wav": b"a" * 5000, "top/sub/ü b.wav": b"b", "top/-rf; touch PWNED.wav": b""}
 

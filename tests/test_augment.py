@@ -10,7 +10,7 @@ import soundfile
 import torch
 import torchaudio
 
-from fungi_audio import audio
+from fungi_audio.audio import read as audio
 from fungi_audio.training.augment import WaveformAugmentation, mix, spec_augment
 from fungi_audio.training.distributed import World
 from fungi_audio.training.examples import Examples, balance

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from fungi_audio.datasets import check as module
-from fungi_audio.datasets.check import Finding, check
+from fungi_audio.audio import check as module
+from fungi_audio.audio.check import Finding, check
 
 
 def noise(seconds: float = 0.5, rate: int = 16_000, channels: int = 1) -> np.ndarray:

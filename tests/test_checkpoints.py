@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fungi_audio.backbones import load_backbone, ssast
 from fungi_audio.errors import CheckpointError
+from fungi_audio.models.load import load_backbone
+from fungi_audio.models.ssast import network as ssast
 
 FRAMES = 64
 STATE = ssast.random_state("tiny-patch", 1)

@@ -8,8 +8,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fungi_audio.config import load
 from fungi_audio.errors import ConfigError
+from fungi_audio.run.config import load
 from tests.workflow import ROOT, Workflow
 
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from fungi_audio import cost
-from fungi_audio.backbones.ssast import build, random_state
-from fungi_audio.cluster import UNLIMITED, Request, largest, longest
+from fungi_audio.models.ssast.network import build, random_state
+from fungi_audio.run import cost
+from fungi_audio.run.cluster import UNLIMITED, Request, largest, longest
 
 ROOT = Path(__file__).parents[1]
 AUDIOSET = {"clips": 2_084_320, "target_length": 1024}

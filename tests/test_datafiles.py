@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fungi_audio.datafiles import audio_root, place, write_datafiles
+from fungi_audio.datasets.datafiles import audio_root, place, write_datafiles
 from fungi_audio.errors import DataError, StorageError
 
 CLIPS = pd.DataFrame(

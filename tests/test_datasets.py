@@ -14,14 +14,14 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fungi_audio.archives import caseless, unpack
+from fungi_audio.audio.check import Finding
 from fungi_audio.datasets import csv
-from fungi_audio.datasets.check import Finding
 from fungi_audio.datasets.index import index, wav_names
 from fungi_audio.datasets.source import Source, locate
 from fungi_audio.datasets.speech_commands import WORDS
 from fungi_audio.datasets.synthetic import FOLDS, SOUNDS, synthesise
 from fungi_audio.errors import ConfigError, DataError
+from fungi_audio.files.archives import caseless, unpack
 
 CLASSES = ["dog", "rooster", "rain"]
 

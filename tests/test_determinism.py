@@ -9,10 +9,12 @@ import pytest
 import soundfile
 import torch
 
-from fungi_audio import activations, encode, extract, fbank_cache, features, shard
-from fungi_audio.backbones import ssast
+from fungi_audio.engine import encode, extract, shard
+from fungi_audio.engine.projection import make_head, make_signs
 from fungi_audio.evaluate import scores
-from fungi_audio.projection import make_head, make_signs
+from fungi_audio.files import activations, features
+from fungi_audio.frontends import cache as fbank_cache
+from fungi_audio.models.ssast import network as ssast
 
 CLIPS, FRAMES, VIEWS, SEED = 24, 48, 2, 1
 STATE = ssast.random_state("tiny-patch", SEED)

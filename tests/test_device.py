@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fungi_audio import device
+from fungi_audio.engine import device
 from fungi_audio.errors import ConfigError
 
 spawn = multiprocessing.get_context("spawn")

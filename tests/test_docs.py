@@ -19,8 +19,8 @@ import yaml
 from safetensors.torch import save_file
 from snakemake.utils import update_config
 
-from fungi_audio.backbones import ssast
-from fungi_audio.config import check
+from fungi_audio.models.ssast import network as ssast
+from fungi_audio.run.config import check
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fungi_audio import download
-from fungi_audio.download import CHUNK, fetch, local_path, shown, verify
 from fungi_audio.errors import ConfigError, StorageError
+from fungi_audio.files import download
+from fungi_audio.files.download import CHUNK, fetch, local_path, shown, verify
 
 CONTENT = bytes(range(256)) * 8192  # 2 MiB
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

@@ -15,14 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from fungi_audio import activations, comparison, encode, extract, shard
-from fungi_audio.audio import normalise
-from fungi_audio.backbones import ssast
-from fungi_audio.backbones.base import Activations
+from fungi_audio.audio.read import normalise
+from fungi_audio.engine import encode, extract, shard
+from fungi_audio.engine import negatives as comparison
+from fungi_audio.engine.projection import make_head, make_signs
 from fungi_audio.errors import ConfigError, NumericalError, out_of_memory
+from fungi_audio.files import activations
+from fungi_audio.frontends.views import noise_and_roll, view_keys
+from fungi_audio.models.split import Activations
+from fungi_audio.models.ssast import network as ssast
 from fungi_audio.objectives import build_objective
-from fungi_audio.projection import make_head, make_signs
-from fungi_audio.views import augment, view_keys
 
 CLIPS, FRAMES, VIEWS = 7, 48, 3
 MEAN, STD = -6.6, 5.4
@@ -108,7 +110,9 @@ def test_published_algorithm_gives_the_same_features(reference):
     backbone, signs, head = small_backbone(), make_signs(192, 192, 193, 1), make_head(192, 1, "kl")
     naive, comparison = Naive(small_backbone(), signs), torch.randn(8, 192)
     inputs = source()
-    views = normalise(augment(torch.from_numpy(inputs.fbank).repeat_interleave(VIEWS, 0), inputs.keys), MEAN, STD)
+    views = normalise(
+        noise_and_roll(torch.from_numpy(inputs.fbank).repeat_interleave(VIEWS, 0), inputs.keys), MEAN, STD
+    )
     simclr = build_objective("simclr", head=head, comparison=comparison, views=VIEWS)
     plain = naive.simclr(views.unflatten(0, (CLIPS, VIEWS)), head, comparison).detach()
     assert_equal(simclr.features(backbone, reference, signs), plain, 1e-4)

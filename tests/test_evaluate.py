@@ -13,9 +13,9 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, recall_score, roc_auc_score
 
-from fungi_audio import features
 from fungi_audio.errors import ConfigError, DataError
 from fungi_audio.evaluate import blocks, few_shot, linear, metrics, scores
+from fungi_audio.files import features
 
 SETTINGS: dict[str, Any] = {
     "pca": None,

@@ -15,16 +15,17 @@ import pytest
 import soundfile
 import torch
 
-from fungi_audio import activations, fbank_cache, features
-from fungi_audio.archives import unpack
-from fungi_audio.backbones.base import Activations
-from fungi_audio.datafiles import place
-from fungi_audio.download import fetch
+from fungi_audio.audio.resample import resample
+from fungi_audio.datasets.datafiles import place
+from fungi_audio.engine.gradient import gradient_terms
 from fungi_audio.errors import DataError, NumericalError, StorageError
 from fungi_audio.evaluate import scores
-from fungi_audio.files import write_text
-from fungi_audio.gradient import gradient_terms
-from fungi_audio.resample import resample
+from fungi_audio.files import activations, features
+from fungi_audio.files.archives import unpack
+from fungi_audio.files.download import fetch
+from fungi_audio.files.whole import write_text
+from fungi_audio.frontends import cache as fbank_cache
+from fungi_audio.models.split import Activations
 from tests.conftest import ROOT
 from tests.test_archives import write_zip
 from tests.test_data_rules import CLIPS as SOUNDS

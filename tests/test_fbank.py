@@ -7,8 +7,9 @@ import pytest
 import soundfile
 import torch
 
-from fungi_audio import audio, fbank_cache
+from fungi_audio.audio import read as audio
 from fungi_audio.errors import DataError
+from fungi_audio.frontends import cache as fbank_cache
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fungi_audio import features
 from fungi_audio.errors import DataError, NumericalError
+from fungi_audio.files import features
 
 METADATA = {"dataset": "demo", "feature": "kl", "settings": {"temperature": 15}, "device": "cpu"}
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fungi_audio.backbones.ssast import random_state
 from fungi_audio.errors import CheckpointError, ConfigError, NumericalError
 from fungi_audio.evaluate.scores import PREDICTIONS, SCORES
+from fungi_audio.models.ssast.network import random_state
 from fungi_audio.training import publish, resume, selection
 from fungi_audio.training.classifier import Classifier, describe, load_classifier, new_classifier
 from fungi_audio.training.definitions import check_finetuning

@@ -7,11 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fungi_audio import audio
-from fungi_audio.backbones import checkpoints, load_backbone, ssast
-from fungi_audio.gradient import gradient_terms
+from fungi_audio.audio import read as audio
+from fungi_audio.engine.gradient import gradient_terms
+from fungi_audio.engine.projection import Head, make_signs, project
+from fungi_audio.models import weights as checkpoints
+from fungi_audio.models.load import load_backbone
+from fungi_audio.models.ssast import network as ssast
 from fungi_audio.objectives import build_objective
-from fungi_audio.projection import Head, make_signs, project
 from tests.golden import formula
 
 KINDS = ["patch", "frame"]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fungi_audio import locks
 from fungi_audio.errors import StorageError
-from fungi_audio.locks import only_writer
+from fungi_audio.files import locks
+from fungi_audio.files.locks import only_writer
 
 spawn = multiprocessing.get_context("spawn")
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from fungi_audio.backbones.ssast import random_state
-from fungi_audio.encode import Source
+from fungi_audio.engine.encode import Source
+from fungi_audio.engine.projection import make_signs
 from fungi_audio.errors import CheckpointError, ConfigError
+from fungi_audio.models.ssast.masking import masks
+from fungi_audio.models.ssast.network import random_state
+from fungi_audio.models.ssast.pretext import Pretext, load_pretext, new_pretext, raw_patches
 from fungi_audio.objectives import build_objective
 from fungi_audio.objectives.masked import MaskedPatches
-from fungi_audio.projection import make_signs
-from fungi_audio.training.masking import masks
-from fungi_audio.training.pretext import Pretext, load_pretext, new_pretext, raw_patches
 
 CLIPS = ["a.wav", "b.wav", "c.wav"]
 

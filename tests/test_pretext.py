@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from fungi_audio.backbones.checkpoints import load
-from fungi_audio.backbones.ssast import Grid, build, random_state
 from fungi_audio.errors import CheckpointError
-from fungi_audio.training.masking import masks
-from fungi_audio.training.pretext import WEIGHTS, Pretext, load_pretext, mpc_loss, new_pretext, raw_patches
+from fungi_audio.models.ssast.masking import masks
+from fungi_audio.models.ssast.network import Grid, build, random_state
+from fungi_audio.models.ssast.pretext import WEIGHTS, Pretext, load_pretext, mpc_loss, new_pretext, raw_patches
+from fungi_audio.models.weights import load
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "ssast_tiny_patch.pth"
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from fungi_audio.backbones.ssast import WIDTHS, build
 from fungi_audio.errors import ConfigError, NumericalError
-from fungi_audio.patches import PATCHES, Grid
+from fungi_audio.models.ssast.definition import PATCHES, Grid
+from fungi_audio.models.ssast.network import WIDTHS, build
 from fungi_audio.training import resume
 from fungi_audio.training.batches import Clips, PretextBatches, hold_out
 from fungi_audio.training.definitions import check_pretraining

@@ -5,16 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fungi_audio.engine.projection import load_head, load_signs, make_head, make_signs, project, save_head, save_signs
 from fungi_audio.errors import ConfigError
-from fungi_audio.projection import (
-    load_head,
-    load_signs,
-    make_head,
-    make_signs,
-    project,
-    save_head,
-    save_signs,
-)
 
 
 @settings(max_examples=30, deadline=None)

@@ -8,8 +8,8 @@ import pytest
 
 from fungi_audio import trace as trace_module
 from fungi_audio.errors import DataError
-from fungi_audio.files import sha256
-from fungi_audio.provenance import shown, without_secrets, write_record
+from fungi_audio.files.provenance import shown, without_secrets, write_record
+from fungi_audio.files.whole import sha256
 from fungi_audio.report.settings import removed, used
 from fungi_audio.trace import trace
 

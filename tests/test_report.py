@@ -15,10 +15,10 @@ import plotly.graph_objects as go
 import pytest
 import yaml
 
-from fungi_audio.config import check
 from fungi_audio.evaluate import render
 from fungi_audio.evaluate import table as evaluation_table
 from fungi_audio.report import answer, figures, page, results, rulegraph, run, settings, style
+from fungi_audio.run.config import check
 from tests import small_run
 
 ROOT = Path(__file__).parent.parent

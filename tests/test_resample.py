@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 import soundfile
 
-from fungi_audio import sox
+from fungi_audio.audio import sox
+from fungi_audio.audio.resample import resample
 from fungi_audio.datasets.index import index
 from fungi_audio.errors import DataError, FungiError, StorageError
-from fungi_audio.resample import resample
 
 FORMS = {
     "44 kHz.wav": (44_100, 1, {}),

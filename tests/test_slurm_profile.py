@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from fungi_audio import cost
-from fungi_audio.cluster import UNLIMITED, Request, check, limits
 from fungi_audio.errors import ConfigError
+from fungi_audio.run import cost
+from fungi_audio.run.cluster import UNLIMITED, Request, check, limits
 from tests.slurm.cluster import cluster, squeue, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]

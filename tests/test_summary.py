@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fungi_audio import files
-from fungi_audio.provenance import write_record
+from fungi_audio.files import whole as files
+from fungi_audio.files.provenance import write_record
 from fungi_audio.report import summary
 from tests.workflow import Workflow
 

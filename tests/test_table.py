@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fungi_audio import features
 from fungi_audio.evaluate import cost_table, render, scores, table
 from fungi_audio.evaluate.statistics import bootstrap, mcnemar
+from fungi_audio.files import features
 from fungi_audio.training import selection
 
 FEATURES = ("embedding", "simclr")

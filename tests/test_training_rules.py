@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from fungi_audio import features
+from fungi_audio.files import features
 from tests.workflow import Workflow
 
 pytestmark = pytest.mark.xdist_group("training")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fungi_audio.backbones.transformer import Block
+from fungi_audio.models.blocks import Block
 
 
 @pytest.mark.parametrize("width", [192, 384])

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fungi_audio import unfinished
 from fungi_audio.errors import StorageError
+from fungi_audio.files import unfinished
 
 ALL = np.arange(40, dtype=np.float32).reshape(10, 4)
 

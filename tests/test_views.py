@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from fungi_audio.frontends.views import noise_and_roll, view_keys
 from fungi_audio.randomness import uniform
-from fungi_audio.views import augment, view_keys
 
 FRAMES, MEL = 40, 16
 
@@ -22,7 +22,7 @@ def keys() -> torch.Tensor:
 def ramp(keys) -> torch.Tensor:
     """Views of a clip whose frames count 0, 1, 2, …: the whole part tells the roll, the rest is the noise."""
     frames = torch.arange(FRAMES, dtype=torch.float32).view(1, FRAMES, 1).expand(len(keys), FRAMES, MEL)
-    return augment(frames, keys)
+    return noise_and_roll(frames, keys)
 
 
 def test_rolls_are_whole_and_uniform(ramp):
@@ -64,5 +64,5 @@ def test_keys_differ_by_seed_stream_clip_and_view():
 def test_a_view_depends_on_its_key_alone(chosen, count):
     keys = view_keys(3, "view", ["a", "b"], range(4))
     fbank = torch.from_numpy(np.random.default_rng(0).normal(size=(8, FRAMES, MEL)).astype(np.float32))
-    assert torch.equal(augment(fbank[chosen], keys[chosen]), augment(fbank, keys)[chosen])
+    assert torch.equal(noise_and_roll(fbank[chosen], keys[chosen]), noise_and_roll(fbank, keys)[chosen])
     assert torch.equal(uniform(keys, count), uniform(keys, FRAMES * MEL)[:, :count])

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from safetensors.torch import save_file
 
-from fungi_audio.backbones.ssast import random_state
-from fungi_audio.files import sha256
+from fungi_audio.files.whole import sha256
+from fungi_audio.models.ssast.network import random_state
 from tests.workflow import ROOT, Workflow
 
 pytestmark = pytest.mark.xdist_group("workflow")

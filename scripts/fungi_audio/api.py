@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import audio
-from .backbones.base import Activations
-from .comparison import VIEWS
-from .device import claim
-from .encode import Source, encode_all
+from .audio import read as audio
+from .engine.device import claim
+from .engine.encode import Source, encode_all
+from .engine.extract import objective_for
+from .engine.negatives import VIEWS
+from .engine.projection import make_head, make_signs
+from .engine.shard import open_backbone
 from .errors import ConfigError, DataError
-from .extract import objective_for
-from .projection import make_head, make_signs
-from .shard import open_backbone
-from .views import view_keys
+from .frontends.views import view_keys
+from .models.split import Activations
 
 DEFAULT_FEATURES: dict[str, dict[str, Any]] = {"embedding": {"objective": "embedding"}, "kl": {"objective": "kl"}}
 

@@ -18,7 +18,7 @@ REGISTRY = {
         "folder": "datasets.folder",
     },
     "family": {
-        "ssast": "backbones.ssast",
+        "ssast": "models.ssast.network",
     },
     "objective": {
         "embedding": "objectives.embedding",

@@ -4,10 +4,10 @@ from abc import ABC, abstractmethod
 
 import torch
 
-from ..backbones.base import Activations, Backbone
+from ..engine.gradient import gradient_terms
+from ..engine.projection import Signs, project
 from ..errors import ConfigError, NotFinite
-from ..gradient import gradient_terms
-from ..projection import Signs, project
+from ..models.split import Activations, Backbone
 
 TAIL_POSITIONS = 8192  # that go through the tail at once: 100 MB an MLP activation of the base model
 

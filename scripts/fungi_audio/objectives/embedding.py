@@ -2,8 +2,8 @@
 
 import torch
 
-from ..backbones.base import Activations, Backbone
-from ..projection import Signs
+from ..engine.projection import Signs
+from ..models.split import Activations, Backbone
 from .base import Objective
 
 

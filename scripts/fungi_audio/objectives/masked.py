@@ -5,17 +5,17 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from ..audio import normalise
-from ..backbones.ssast import SPECIAL
-from ..encode import Source
+from ..audio.read import normalise
+from ..engine.encode import Source
+from ..engine.gradient import Terms
+from ..engine.projection import Signs, project
 from ..errors import NotFinite
-from ..gradient import Terms
+from ..models.ssast.masking import masks
+from ..models.ssast.network import SPECIAL
+from ..models.ssast.pretext import Pretext, mpc_loss, mpg_loss
 from ..progress import progress
-from ..projection import Signs, project
 from ..seeds import named_seed
 from ..training.definitions import check_masked, maskable
-from ..training.masking import masks
-from ..training.pretext import Pretext, mpc_loss, mpg_loss
 
 LARGEST_BATCH = {"cpu": 16, "cuda": 512}  # masked inputs that go through the encoder at once
 

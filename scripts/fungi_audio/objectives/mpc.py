@@ -1,6 +1,6 @@
 """Masked patch classification: the backbone's own discriminative pretext loss (SSAST, equation 1)."""
 
-from ..training.pretext import Pretext
+from ..models.ssast.pretext import Pretext
 from .masked import MaskedPatches
 
 

@@ -1,6 +1,6 @@
 """Masked patch generation: the backbone's own generative pretext loss (SSAST, equation 2)."""
 
-from ..training.pretext import Pretext
+from ..models.ssast.pretext import Pretext
 from .masked import MaskedPatches
 
 

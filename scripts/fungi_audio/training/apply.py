@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import fbank_cache
-from ..audio import normalise, open_cache
-from ..backbones import checkpoints
-from ..backbones.ssast import SPECIAL, SSAST, build
+from ..audio.read import normalise, open_cache
 from ..datasets import folds
 from ..errors import CheckpointError, ConfigError, DataError
+from ..frontends import cache as fbank_cache
+from ..models import weights as checkpoints
+from ..models.ssast.definition import check_layer
+from ..models.ssast.network import SPECIAL, SSAST, build
 from ..progress import progress
-from ..target import check_layer
 from .classifier import WEIGHTED, Classifier, is_finetuned, load_classifier
 from .finetune import predict
 from .labelled import label_matrix

@@ -9,9 +9,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from ..backbones import checkpoints
-from ..backbones.ssast import SSAST, build
 from ..errors import CheckpointError
+from ..models import weights as checkpoints
+from ..models.ssast.network import SSAST, build
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 WEIGHTED = "weighted"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigError
-from ..patches import PATCHES, Grid, patch_grid
+from ..models.ssast.definition import PATCHES, Grid, patch_grid
 
 
 def check_pretraining(settings: Mapping[str, Any], gpus: int) -> None:

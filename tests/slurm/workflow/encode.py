@@ -8,7 +8,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "scripts"))
 
-from fungi_audio.files import write_text
+from fungi_audio.files.whole import write_text
 from joblog import job
 
 snakemake: Any

@@ -1,0 +1,143 @@
+"""SSAST's pretext tasks: masked patches told apart (MPC) and reconstructed (MPG).
+
+Y. Gong et al., "SSAST: Self-Supervised Audio Spectrogram Transformer", AAAI 2022, section 2.3. The masked
+patch embeddings are replaced by a learnt vector before positions are added; two heads predict the raw
+(normalised) patches from the encoder's outputs. Attribute names give the published state dict's keys.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ...errors import CheckpointError
+from ...randomness import named_seed
+from .network import MEL, SPECIAL, SSAST, build, describe, initialise
+
+WEIGHTS = {"mpc": {"mpc": 1.0}, "mpg": {"mpg": 1.0}, "joint": {"mpc": 1.0, "mpg": 10.0}}
+
+
+class Outcome(NamedTuple):
+    """Per clip, float32 `[n]`: losses by objective, and the share of masked patches told apart (NaN without MPC)."""
+
+    losses: dict[str, torch.Tensor]
+    accuracy: torch.Tensor
+
+
+def mpc_loss(predicted: torch.Tensor, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Masked patch classification: InfoNCE among a clip's own masked patches (paper, equation 1).
+
+    A row of the similarities is one raw patch against all predictions. As published, a prediction counts
+    as right when its own row has the largest softmax of its column.
+
+    Args:
+        predicted, patches: float32 `[n, masked, values]`.
+
+    Returns:
+        Loss and accuracy of each clip, float32 `[n]`.
+    """
+    log_softmax = (patches @ predicted.transpose(1, 2)).log_softmax(dim=2)
+    right = log_softmax.detach().argmax(dim=1) == torch.arange(predicted.shape[1], device=predicted.device)
+    return -log_softmax.diagonal(dim1=1, dim2=2).mean(1), right.float().mean(1)
+
+
+def mpg_loss(predicted: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
+    """Masked patch generation: mean squared error of each clip, float32 `[n]` (paper, equation 2)."""
+    return (predicted - patches).square().mean(dim=(1, 2))
+
+
+def raw_patches(fbank: torch.Tensor, patch: tuple[int, int]) -> torch.Tensor:
+    """Patches of `[n, frames, mel]` as vectors `[n, positions, mel values * frames]`, both row-major over mel."""
+    return F.unfold(fbank.transpose(1, 2).unsqueeze(1), kernel_size=patch, stride=patch).transpose(1, 2)
+
+
+class Pretext(nn.Module):
+    """An SSAST with its pretext heads.
+
+    Args:
+        network: built with its stride equal to its patch.
+    """
+
+    def __init__(self, network: SSAST) -> None:
+        super().__init__()
+        width, values = network.width, network.patch[0] * network.patch[1]
+        self.v = network
+        self.mask_embed = nn.Parameter(torch.zeros(1, 1, width))
+        self.cpredlayer = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, values))
+        self.gpredlayer = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, values))
+
+    def forward(self, fbank: torch.Tensor, masks: dict[str, torch.Tensor]) -> Outcome:
+        """Losses of a batch; all objectives share one pass of the encoder.
+
+        Args:
+            fbank: normalised log-mels `[n, frames, mel]`.
+            masks: objective (`mpc`, `mpg`) to masked positions, int64 `[n, masked]`.
+        """
+        patches = self.patches(fbank.float())
+        predicted = self.predict(fbank, masks)
+        losses, accuracy = {}, torch.full((len(fbank),), torch.nan, device=fbank.device)
+        with torch.autocast(fbank.device.type, enabled=False):
+            for name, mask in masks.items():
+                truth = patches.take_along_dim(mask.unsqueeze(2), dim=1)
+                if name == "mpc":
+                    losses[name], accuracy = mpc_loss(predicted[name].float(), truth)
+                else:
+                    losses[name] = mpg_loss(predicted[name].float(), truth)
+        return Outcome(losses, accuracy)
+
+    def patches(self, fbank: torch.Tensor) -> torch.Tensor:
+        """What the heads predict: the raw patches `[n, positions, values]`."""
+        return raw_patches(fbank, self.v.patch)
+
+    def predict(self, fbank: torch.Tensor, masks: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Each objective's prediction of its masked patches, `[n, masked, values]`."""
+        hidden = self.v.hidden(torch.cat([self.hide(self.v.patch_embed(fbank), mask) for mask in masks.values()]))
+        heads = {"mpc": self.cpredlayer, "mpg": self.gpredlayer}
+        return {
+            name: heads[name](tokens.take_along_dim(mask.unsqueeze(2) + SPECIAL, dim=1))
+            for (name, mask), tokens in zip(masks.items(), hidden.chunk(len(masks)), strict=True)
+        }
+
+    def hide(self, embedded: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Patch embeddings `[n, positions, width]` with the masked ones replaced by the learnt vector."""
+        hidden = torch.zeros(embedded.shape[:2], dtype=torch.bool, device=embedded.device).scatter(1, mask, True)
+        return torch.where(hidden.unsqueeze(2), self.mask_embed.to(embedded.dtype), embedded)
+
+    def published_state(self) -> dict[str, torch.Tensor]:
+        """A copy on the CPU with the keys of the published checkpoints, without their ``module.`` prefix."""
+        frames = self.v.frames
+        sizes = {"p_input_fdim": torch.tensor(MEL), "p_input_tdim": torch.tensor(frames)}
+        return sizes | {key: value.detach().cpu().clone() for key, value in self.state_dict().items()}
+
+
+def new_pretext(width: int, frames: int, patch: tuple[int, int], seed: int) -> Pretext:
+    """A seeded, untrained model: DeiT's initialisation, PyTorch's for the heads, Xavier for the mask vector."""
+    network = SSAST(width, frames, patch, stride=patch)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(named_seed(seed, "pretraining"))
+        model = Pretext(network)
+        initialise(network, torch.default_generator)
+        nn.init.xavier_normal_(model.mask_embed)
+    return model
+
+
+def load_pretext(state: dict[str, torch.Tensor], frames: int | None = None) -> Pretext:
+    """The frozen pretext model of a published state dict (`backbones.checkpoints.load`), in evaluation mode.
+
+    Args:
+        frames: input length; None is that of the pretraining. Positions are adapted to another.
+
+    Raises:
+        CheckpointError: not an SSAST checkpoint, or without its pretext heads.
+    """
+    shape = describe(state)
+    model = Pretext(build(state, frames or int(state["p_input_tdim"]), stride=shape.patch))
+    heads = {key: value for key, value in state.items() if not key.startswith("v.")}
+    missing = [key for key in model.state_dict() if not key.startswith("v.") and key not in heads]
+    if missing:
+        raise CheckpointError(
+            f"the checkpoint lacks {missing[0]}: it was saved without its pretext heads, which mpc and mpg need"
+        )
+    model.load_state_dict(heads, strict=False)
+    return model.requires_grad_(False).eval()
