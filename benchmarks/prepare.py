@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import soundfile
-from fungi_audio.common import CLOCKS, arguments, machine, report
 
 from fungi_audio.audio.resample import resample
 from fungi_audio.datasets.datafiles import place
 from fungi_audio.datasets.index import index
 from fungi_audio.files.archives import unpack
 from fungi_audio.frontends import cache as fbank_cache
+
+from .common import CLOCKS, arguments, machine, report
 
 SECONDS, RATE, FRAMES = 5, 44_100, 512
 

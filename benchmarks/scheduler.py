@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from fungi_audio.common import arguments, machine, report
+from .common import arguments, machine, report
 
 WORKFLOW = """
 rule all:

@@ -10,10 +10,11 @@ import tempfile
 from pathlib import Path
 
 import torch
-from fungi_audio.common import CLOCKS, arguments, machine, report
 
 from fungi_audio.engine.projection import make_head, make_signs, save_head, save_signs
 from fungi_audio.models.ssast import network as ssast
+
+from .common import CLOCKS, arguments, machine, report
 
 JOB = """
 import sys, time
