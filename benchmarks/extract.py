@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from .naive import Naive, one_at_a_time
-from .products import Products
 
 from fungi_audio.engine.encode import Source, batch_size, encode
 from fungi_audio.engine.projection import Head, make_head, make_signs
@@ -27,6 +25,8 @@ from fungi_audio.models.ssast import network as ssast
 from fungi_audio.objectives import build_objective
 
 from .common import Variants, arguments, machine, paired, peak_megabytes, ratio, report
+from .naive import Naive, one_at_a_time
+from .products import Products
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 MEAN, STD = -6.6268077, 5.358466

@@ -1,9 +1,9 @@
 # What the stages share: definitions by name, where files lie, shards and folds.
 from fungi_audio.files.download import local_path
 from fungi_audio.files.provenance import code_digest
-from fungi_audio.models.ssast.definition import PRESETS
+from fungi_audio.models.definitions import presets
 from fungi_audio.run.checks import fold_names
-from fungi_audio.registry import REGISTRY
+from fungi_audio.registry import REGISTRY, module
 
 
 wildcard_constraints:
@@ -12,12 +12,13 @@ wildcard_constraints:
     feature=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     combination=r"[A-Za-z0-9+._-]+",
     fold=r"all|split|\d+",
-    frames=r"\d+",
+    inputs=r"[A-Za-z0-9-]+",
     shard=r"\d+",
     clips=r"\d+",
     views=r"clean|views\d+",
 
 
+PRETEXT = ("mpc", "mpg")  # objectives that are a backbone's own losses
 CATEGORIES = {
     "report": "Report",
     "table": "Tables",
@@ -46,8 +47,19 @@ def feature(wildcards):
     return config["features"][wildcards.feature]
 
 
+def family(wildcards):
+    """What the family of a backbone says of itself (`models/FAMILY/definition.py`)."""
+    return module("definition", backbone(wildcards)["family"])
+
+
 def family_module(wildcards):
     return REGISTRY["family"][backbone(wildcards)["family"]]
+
+
+def pretext_module(wildcards):
+    """The module of the pretext losses, for features that are their gradients."""
+    uses = feature(wildcards)["objective"] in PRETEXT
+    return [REGISTRY["pretext"][backbone(wildcards)["family"]]] if uses else []
 
 
 def folds(name):
@@ -63,26 +75,19 @@ def checkpoint(wildcards):
         return f"results/pretrain/{name}/checkpoint.safetensors"
     if kind == "random":
         return f"results/checkpoints/{wildcards.backbone}.safetensors"
-    path = None if source in PRESETS else local_path(source)
+    path = None if source in presets() else local_path(source)
     return str(path) if path else f"resources/checkpoints/{wildcards.backbone}.pth"
 
 
-def trunk_of(name):
+def shape_of(name):
     """The shape of a backbone, for the cost model; one that this run pretrains is as its definition says."""
     definition = config["backbones"][name]
-    kind, _, pretraining = definition["checkpoint"].partition(":")
+    checkpoint = definition["checkpoint"]
+    kind, _, pretraining = checkpoint.partition(":")
     if kind == "pretrain":
         settings = config["pretrain"][pretraining]
-        definition = definition | {
-            "checkpoint": f"{settings['size']}-{settings['kind']}"
-        }
-    return cost.trunk(definition)
-
-
-def log_mels(wildcards):
-    """The log-mel cache of a dataset and its statistics."""
-    stem = f"results/{wildcards.dataset}/fbank-{dataset(wildcards)['target_length']}"
-    return {"fbank": f"{stem}.npy", "statistics": f"{stem}.json"}
+        checkpoint = f"{settings['size']}-{settings['kind']}"
+    return module("definition", definition["family"]).shape(definition, checkpoint)
 
 
 def view_set(settings):
@@ -103,11 +108,6 @@ def part_count(name, feature):
     settings = config["features"][feature]
     passes = settings.get("masks") or view_count(view_set(settings))
     return cost.shards(config["datasets"][name], passes)
-
-
-def stored(definition):
-    """Whether a backbone's activations are a few tokens a clip, encoded once and kept."""
-    return definition["pooling"] == "cls"
 
 
 def feature_fold(name, fold):

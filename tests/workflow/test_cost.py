@@ -179,7 +179,12 @@ def test_simulated_clusters() -> None:
 
 def test_audioset_is_planned_in_a_minute_and_little_memory(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "--cores", "1", "--directory", str(tmp_path)]
-    command += ["--snakefile", str(ROOT / "Snakefile"), "--configfile", str(ROOT / "tests" / "cluster" / "audioset.yaml")]
+    command += [
+        "--snakefile",
+        str(ROOT / "Snakefile"),
+        "--configfile",
+        str(ROOT / "tests" / "cluster" / "audioset.yaml"),
+    ]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

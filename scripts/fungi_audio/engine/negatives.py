@@ -13,9 +13,15 @@ from safetensors.torch import save_file
 
 from ..errors import ConfigError
 from ..files.whole import whole
+from ..models.base import Backbone, Inputs
+from ..progress import progress
 from ..seeds import named_seed
+from .batch import embeddings
+from .encode import Computed, encode
+from .inputs import Pool
 
 VIEWS = 2
+STREAM = "comparison"  # of their random views
 KEY = "fungi_audio"  # of the metadata
 
 log = logging.getLogger(__name__)
@@ -28,6 +34,17 @@ def choose(train: np.ndarray, count: int, seed: int, dataset: str, fold: str) ->
         return train
     random = np.random.default_rng(named_seed(seed, "comparison", dataset, fold))
     return np.sort(random.choice(train, count, replace=False))
+
+
+def embed(backbone: Backbone, pool: Pool) -> torch.Tensor:
+    """Embeddings of the comparison clips' views, float32 `[clips * VIEWS, width]`, on the backbone's device."""
+
+    def compute(batch: Inputs, _: np.ndarray) -> Computed:
+        return backbone.trunk(batch) if backbone.shapes else {"embedding": embeddings(backbone, batch)}
+
+    with progress("comparison clips", len(pool.rows)) as bar:
+        ((_, made),) = encode(backbone, pool, compute, len(pool.rows), bar=bar)
+    return embeddings(backbone, made) if backbone.shapes else made["embedding"]
 
 
 def save(path: str | Path, embedding: torch.Tensor, clip_ids: Sequence[str], made: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ The signs are kept as bits: 57 MB for the base model where float32 takes 1.8 GB.
 import hashlib
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from safetensors import safe_open
@@ -19,6 +19,7 @@ from ..files.whole import whole
 from ..randomness import generator
 
 ROW_GROUP = 8  # rows of G whose signs start on a byte
+CLIPS = {"cpu": 32, "cuda": 256}  # that are projected at once: one number, so that no clip depends on its company
 ROW_BLOCK = 16  # rows of G projected at a time: their expanded signs should stay in the CPU's cache
 
 
@@ -89,29 +90,52 @@ def load_signs(path: str | Path) -> Signs:
         return Signs(file.get_tensor("bits"), *json.loads(file.metadata()["shape"]))
 
 
-def project(delta: torch.Tensor, inputs: torch.Tensor, signs: Signs) -> torch.Tensor:
+class Gradients(Protocol):
+    """Gradients of some clips, of which a block of rows at a time is formed."""
+
+    @property
+    def delta(self) -> torch.Tensor:
+        """`[n, positions, out]`."""
+
+    def rows(self, first: int, last: int) -> torch.Tensor:
+        """Float32 `[n, last - first, columns]`."""
+
+
+class Formed(NamedTuple):
+    """Gradients that were formed before, float32 `[n, out, columns]`."""
+
+    matrix: torch.Tensor
+
+    @property
+    def delta(self) -> torch.Tensor:
+        return self.matrix.transpose(1, 2)
+
+    def rows(self, first: int, last: int) -> torch.Tensor:
+        return self.matrix[:, first:last]
+
+
+def project(gradients: Gradients, signs: Signs) -> torch.Tensor:
     """Projected gradients of a batch of clips; the gradients are formed a block of rows at a time.
 
     Args:
-        delta: float32 `[n, terms, rows]`, loss gradients at the target layer's output.
-        inputs: float32 `[n, terms, in]`, the target layer's inputs; a column of ones is added for the bias
-            where the signs have one column more.
+        gradients: of n clips.
         signs: on the same device.
 
     Returns:
-        float32 `[n, k]`: ``R vec(sum_t delta_t [inputs_t; 1]^T) / sqrt(k)``.
+        float32 `[n, k]`: ``R vec(G) / sqrt(k)``.
     """
-    if inputs.shape[-1] + 1 == signs.columns:
-        inputs = torch.cat([inputs, inputs.new_ones(*inputs.shape[:-1], 1)], dim=-1)
-    k = len(signs.bits)
-    projected = delta.new_zeros(k, len(delta))
+    n, size = len(gradients.delta), CLIPS[gradients.delta.device.type]
+    k, columns = len(signs.bits), signs.columns
+    projected = gradients.delta.new_zeros(k, -(-n // size) * size)
+    block = gradients.delta.new_zeros(projected.shape[1], ROW_BLOCK * columns)
     expanded = None
     for first in range(0, signs.rows, ROW_BLOCK):
         last = min(first + ROW_BLOCK, signs.rows)
         expanded = signs.expand(first, last, expanded if last - first == ROW_BLOCK else None)
-        block = delta[..., first:last].transpose(1, 2) @ inputs
-        projected.addmm_(expanded, block.flatten(1).T)
-    return projected.T.contiguous().mul_(k**-0.5)
+        block[:n, : expanded.shape[1]] = gradients.rows(first, last).flatten(1)
+        for out, clips in zip(projected.split(size, dim=1), block.split(size), strict=True):
+            out.addmm_(expanded, clips[:, : expanded.shape[1]].T)
+    return projected[:, :n].T.contiguous().mul_(k**-0.5)
 
 
 class Head(NamedTuple):

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import safe_open
 
-from ..models.split import Activations
 from .whole import storage_errors, sync, write_text
 
 CHUNK = {"cpu": 256, "cuda": 16_384}  # inputs (clips or views) between two marks of progress
@@ -28,8 +28,7 @@ class Writer:
         path: final path.
         clips: number of clips.
         views: inputs a clip.
-        positions: positions of an activation.
-        sizes: widths of the target layer's input and of the context.
+        shapes: of what is kept of one input, by name.
         key: digest of everything that determines the numbers.
         made: on what machine, for `made_on`.
     """
@@ -39,25 +38,24 @@ class Writer:
         path: Path,
         clips: int,
         views: int,
-        positions: int,
-        sizes: tuple[int, int],
+        shapes: Mapping[str, tuple[int, ...]],
         key: str,
         made: Mapping[str, Any],
     ) -> None:
         self.path = path
         self.part = path.with_name(f".{path.name}.{key}.part")
         self.mark = self.part.with_suffix(".done")
-        shapes = [(clips, views, positions, size) for size in sizes]
-        header = _header(dict(zip(Activations._fields, shapes, strict=True)), made)
+        full = {name: (clips, views, *shape) for name, shape in shapes.items()}
+        header = _header(full, made)
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._remove_others()
             if not (self.mark.exists() and self.part.exists()):
-                self._allocate(header, sum(4 * int(np.prod(shape)) for shape in shapes))
+                self._allocate(header, sum(4 * int(np.prod(shape)) for shape in full.values()))
         offset = len(header)
-        self._arrays = []
-        for shape in shapes:
-            self._arrays.append(np.memmap(self.part, np.float32, "r+", offset, shape) if clips else np.empty(shape))
+        self._arrays = {}
+        for name, shape in full.items():
+            self._arrays[name] = np.memmap(self.part, np.float32, "r+", offset, shape) if clips else np.empty(shape)
             offset += 4 * int(np.prod(shape))
         self.done = int(self.mark.read_text())
 
@@ -77,11 +75,11 @@ class Writer:
             raise
         write_text(self.mark, "0")
 
-    def write(self, first: int, activations: Activations) -> None:
+    def write(self, first: int, activations: Mapping[str, torch.Tensor]) -> None:
         """Store the activations of the clips from `first` on and mark them as done."""
         with storage_errors(self.path):
-            for array, tensor in zip(self._arrays, activations, strict=True):
-                values = tensor.cpu().numpy()
+            for name, array in self._arrays.items():
+                values = activations[name].cpu().numpy()
                 count = len(values) // array.shape[1]
                 array[first : first + count] = values.reshape(count, *array.shape[1:])
                 array.flush() if isinstance(array, np.memmap) else None
@@ -115,11 +113,12 @@ def made_on(path: str | Path) -> dict[str, Any]:
         return made
 
 
-def read(path: str | Path, clips: int, start: int = 0) -> Iterator[tuple[int, Activations]]:
+def read(path: str | Path, clips: int, start: int = 0) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
     """The activations of a file from clip `start` on, `clips` clips at a time: index of the first clip, tensors
-    `[n * views, positions, …]`."""
+    `[n * views, …]` by name."""
     with safe_open(path, "pt") as file:
-        slices = [file.get_slice(name) for name in Activations._fields]
-        total = slices[0].get_shape()[0]
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        total = next(iter(slices.values())).get_shape()[0]
         for first in range(start, total, clips):
-            yield first, Activations(*(part[first : min(first + clips, total)].flatten(0, 1) for part in slices))
+            stop = min(first + clips, total)
+            yield first, {name: part[first:stop].flatten(0, 1) for name, part in slices.items()}

@@ -6,15 +6,16 @@ from typing import Any, NamedTuple
 from ..datasets.source import locate
 from ..errors import ConfigError, suggest
 from ..files.download import local_path
-from ..models.ssast.definition import PATCHES, PRESETS, check_layer, check_target
-from .cost import DEPTH, WIDTHS
+from ..models.definitions import presets
+from ..models.ssast.definition import DEPTH, check_layer
+from ..registry import REGISTRY, module
 
 Config = Mapping[str, Any]
 Key = tuple[str, str]  # section and name of a definition
 
 RUN: Key = ("run", "")
 SECTIONS = ("datasets", "backbones", "features", "pretrain", "finetune", "transfer", "embeddings")  # of definitions
-RANDOM = [f"{size}-{kind}" for size in WIDTHS for kind in PATCHES]
+TRAINABLE = "ssast"  # the family that trainings, transfer and embeddings of single layers know
 FINE_TUNED = "finetune:"
 
 
@@ -50,19 +51,27 @@ def check_run(config: Config) -> None:
                 locate(name, definition, config["allow_http"])
             case "backbones":
                 _check_backbone(key, definition, config["allow_http"])
+            case "pretrain":
+                for dataset in definition["datasets"]:
+                    _check_trainable(key, dataset, "", config)
             case "finetune":
                 _check_labels(key, definition["dataset"], config)
+                _check_trainable(key, definition["dataset"], definition["backbone"], config)
                 if isinstance(definition["layer"], int):
                     _explained(key, check_layer, definition["layer"], DEPTH)
             case "transfer":
                 _check_labels(key, definition["dataset"], config)
                 _check_model(f"{key}.checkpoint", definition["checkpoint"], config)
+                _check_trainable(key, definition["dataset"], "", config)
             case "embeddings":
-                if definition["model"] not in config["backbones"]:
+                own = definition["model"] if definition["model"] in config["backbones"] else ""
+                if not own:
                     _check_model(f"{key}.model", definition["model"], config)
+                _check_trainable(key, definition["dataset"], own, config)
                 _check_embedded_layer(key, definition, config)
     for name in config["run"]["datasets"]:
         _check_labels("config: run.datasets", name, config)
+    _check_readings(config)
     _check_pretext(config)
 
 
@@ -108,21 +117,50 @@ def _references(config: Config) -> Iterator[Reference]:
 
 
 def _check_backbone(key: str, definition: Mapping[str, Any], allow_http: bool) -> None:
-    _explained(key, check_target, definition["layer"], DEPTH, definition["pooling"], definition["gradient_tokens"])
+    family = module("definition", definition["family"])
+    _explained(key, family.check, definition)
     checkpoint = definition["checkpoint"]
     kind, _, name = checkpoint.partition(":")
-    if kind == "random" and name not in RANDOM:
-        raise ConfigError(f"{key}.checkpoint: random:{name} is not a model; allowed: {', '.join(RANDOM)}")
+    known = presets()
+    if kind == "random" and name not in family.RANDOM:
+        allowed = ", ".join(family.RANDOM) or f"none, {definition['family']} has no untrained networks"
+        raise ConfigError(f"{key}.checkpoint: random:{name} is not a model; allowed: {allowed}")
     if kind == "http" and not allow_http:
         raise ConfigError(f"{key}.checkpoint is plain http; use https, or set `allow_http: true`")
-    if checkpoint in PRESETS or kind in ("random", "pretrain"):
+    if checkpoint in known:
+        if known[checkpoint].family != definition["family"]:
+            raise ConfigError(
+                f"{key}: {checkpoint} is a preset of another family; write `family: {known[checkpoint].family}`"
+            )
+        return
+    if kind == "pretrain" and definition["family"] != TRAINABLE:
+        raise ConfigError(f"{key}: pretrain:{name} trains a network of family {TRAINABLE}; write `family: {TRAINABLE}`")
+    if kind in ("random", "pretrain"):
         return
     path = local_path(checkpoint)
-    if path and not path.is_file():
+    if path and not path.exists():
         raise ConfigError(
             f"{key}.checkpoint is {checkpoint!r}: no such file, "
-            f"and no preset{suggest(checkpoint, PRESETS)}. Presets: {', '.join(PRESETS)}"
+            f"and no preset{suggest(checkpoint, known)}. Presets: {', '.join(known)}"
         )
+
+
+def _check_readings(config: Config) -> None:
+    """Every backbone of the run can read every dataset of the run."""
+    for name in config["run"]["datasets"]:
+        for backbone in config["run"]["backbones"]:
+            definition = config["backbones"][backbone]
+            read = module("definition", definition["family"]).reading
+            _explained(f"config: datasets.{name}", read, definition, config["datasets"][name])
+
+
+def _check_trainable(where: str, dataset: str, backbone: str, config: Config) -> None:
+    """Raises ConfigError where another family than SSAST, or clips without a length, would fail in the job."""
+    if backbone and config["backbones"][backbone]["family"] != TRAINABLE:
+        family = config["backbones"][backbone]["family"]
+        raise ConfigError(f"{where}: {backbone} is of family {family}; only {TRAINABLE} can be used here so far")
+    if config["datasets"][dataset].get("target_length") is None:
+        raise ConfigError(f"{where}: datasets.{dataset} has no target_length, the frames that every clip has here")
 
 
 def _check_model(where: str, model: str, config: Config) -> None:
@@ -169,10 +207,12 @@ def _check_pretext(config: Config) -> None:
     for name in config["run"]["backbones"] if features else []:
         definition = config["backbones"][name]
         where = f"config: run.features has {features[0]}, the gradient of a pretext loss, but backbones.{name}"
+        if definition["family"] not in REGISTRY["pretext"]:
+            raise ConfigError(f"{where} is of family {definition['family']}, which has none so far")
         if definition["checkpoint"].startswith("random:"):
             raise ConfigError(f"{where} has random weights without pretext heads; take a pretrained checkpoint")
-        if definition["layer"] not in (-1, DEPTH - 1):
-            raise ConfigError(f"{where} ends at layer {definition['layer']}; leave `layer` out for these features")
+        if definition["layer"] not in (-1, DEPTH - 1) or definition["target"] != "attn.proj":
+            raise ConfigError(f"{where} has another layer or target; leave `layer` and `target` out for these features")
 
 
 def _explained(where: str, check: Any, *values: Any) -> None:

@@ -10,7 +10,7 @@ import jsonschema
 import yaml
 
 from ..errors import ConfigError, suggest
-from ..registry import REGISTRY
+from ..registry import REGISTRY, module
 from ..training.definitions import check_finetuning, check_pretraining
 from .checks import check_names, check_run
 
@@ -76,7 +76,10 @@ def _check_trainings(config: dict[str, Any]) -> None:
 
 
 def _extended(validator: Any) -> Any:
-    """A validator that fills in `default:` of missing properties as it descends, and knows `registered:` names."""
+    """A validator that fills in `default:` of missing properties as it descends.
+
+    It knows `registered:` names, and that a definition takes the options of its family (`familyOptions:`).
+    """
     check_properties = validator.VALIDATORS["properties"]
 
     def properties(self: Any, schemas: dict[str, Any], instance: Any, schema: dict[str, Any]) -> Any:
@@ -90,7 +93,13 @@ def _extended(validator: Any) -> Any:
         if instance not in list(REGISTRY[kind]):
             yield jsonschema.ValidationError(f"no such {kind}")
 
-    return jsonschema.validators.extend(validator, {"properties": properties, "registered": registered})
+    def family_options(self: Any, _: bool, instance: Any, schema: dict[str, Any]) -> Any:
+        if isinstance(instance, dict) and instance.get("family") in REGISTRY["definition"]:
+            known = schema["properties"] | module("definition", instance["family"]).OPTIONS
+            yield from self.descend(instance, {"properties": known, "additionalProperties": False})
+
+    rules = {"properties": properties, "registered": registered, "familyOptions": family_options}
+    return jsonschema.validators.extend(validator, rules)
 
 
 def _explain(error: jsonschema.ValidationError) -> str:

@@ -7,12 +7,11 @@ with a margin. Nothing here imports torch: the module runs while the DAG is buil
 """
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
-from ..models.ssast.definition import MEL, PATCHES, STRIDES, patch_grid
+from ..models.definitions import Reading, Shape
+from ..models.ssast.definition import PATCHES, STRIDES, WIDTHS, trunk
 
-FRAME_SECONDS = 0.01  #: hop of the front end
 FBANK_SECONDS = 0.0008  #: reading a second of 16 kHz audio and taking its fbank, one core
 STEP_SECONDS = {  #: a clip of some seconds, one core; on a local disk a half (resample) to a tenth (place) of it
     "unpack": 0.002,
@@ -21,6 +20,7 @@ STEP_SECONDS = {  #: a clip of some seconds, one core; on a local disk a half (r
     "resample": 0.02,
     "place": 0.01,
 }
+UNKNOWN_SECONDS = 10.0  #: of a clip, where the dataset's definition has neither `seconds:` nor `target_length:`
 UNKNOWN_CLIPS = 50_000  #: assumed for run times when the dataset's definition has no `clips:`
 
 SHARD_SECONDS = 20 * 60  #: what one encode job of the base model should take
@@ -36,54 +36,26 @@ PYTHON_MB = 1_000  #: snakemake, Python, numpy, pyarrow
 CLIP_BYTES = 2_500  #: names, paths and findings of a clip, in a job that looks at all of them
 SOX_MB = 50
 TORCH_MB = 3_500  #: torch and its libraries, with a CUDA context
+VALUES_PER_SECOND = 12_800  #: of a log-mel; a raw waveform has a few more
 BATCH_CLIPS = 64  #: clips whose log-mels a core holds at once
 BATCH_TOKENS = 3_000  #: tokens of one batch of the trunk on the CPU (`encode.LARGEST_BATCH`)
-GRADIENT_CLIPS = 1024  #: clips whose gradients are projected at once (`extract.GRADIENT_CLIPS`)
+GRADIENT_CLIPS = 1024  #: clips whose gradients are projected at once (`objectives.extract.GRADIENT_CLIPS`)
 PROJECTED_ROWS = 16  #: rows of the gradient that are formed at once (`projection.project`)
-WIDTHS = {"tiny": 192, "small": 384, "base": 768}
-DEPTH = 12
 HEAD_WIDTH = 64
 MODEL_COPIES = 7  #: weights, gradient, Adam's two moments, the best so far, what is read or written to go on
 READ_AHEAD = 16  #: batches that the loader's processes of a training hold
 
 
-@dataclass(frozen=True)
-class Trunk:
-    """Shape of a transformer: embedding width, blocks, patch and stride as (mel bins, frames)."""
-
-    width: int = 768
-    depth: int = DEPTH
-    patch: tuple[int, int] = PATCHES["patch"]
-    stride: tuple[int, int] = STRIDES[PATCHES["patch"]]
+BASE = trunk(WIDTHS["base"], PATCHES["patch"], STRIDES[PATCHES["patch"]], stored=4 * WIDTHS["base"])
 
 
-def trunk(backbone: dict[str, Any]) -> Trunk:
-    """Shape of a backbone as far as its definition tells.
-
-    The size and patch kind are read from the checkpoint's name; an own file that names neither counts
-    as a base patch model, the most expensive one.
-    """
-    checkpoint = str(backbone["checkpoint"]).lower()
-    width = next((width for size, width in WIDTHS.items() if size in checkpoint), WIDTHS["base"])
-    patch = PATCHES["frame" if "frame" in checkpoint else "patch"]
-    mel, time = backbone.get("stride") or STRIDES[patch]
-    return Trunk(width=width, patch=patch, stride=(mel, time))
-
-
-def tokens(frames: int, trunk: Trunk) -> int:
-    """Patch tokens of a `[MEL, frames]` spectrogram, one patch at least, and the two special ones."""
-    grid = patch_grid(max(frames, trunk.patch[1]), trunk.patch, trunk.stride)
-    return grid.mel * grid.time + 2
-
-
-def forward_flops(width: int, depth: int, tokens: int) -> int:
-    """Operations of one forward pass: a multiply-add counts as two.
-
-    Per block: qkv, projection and the four-fold MLP (12 width² weights, each used once a token) and the
-    two attention products. The patch embedding and the norms (below 2 %) are left out, the number of
-    heads does not matter.
-    """
-    return depth * (2 * tokens * 12 * width**2 + 4 * tokens**2 * width)
+def clip_seconds(dataset: dict[str, Any], reading: Reading | None = None) -> float:
+    """How long a clip of a dataset is, as a backbone reads it: all alike, or about what the definition says."""
+    if reading is not None and reading.seconds is not None:
+        return reading.seconds
+    if frames := dataset.get("target_length"):
+        return float(frames / 100)
+    return float(dataset.get("seconds") or UNKNOWN_SECONDS)
 
 
 def rate(cluster: dict[str, Any], device: str, cores: int = 1) -> float:
@@ -96,20 +68,20 @@ def clips(dataset: dict[str, Any]) -> int:
     return dataset.get("clips") or UNKNOWN_CLIPS
 
 
-def encode_seconds(clips: float, views: int, frames: int, trunk: Trunk, rate: float) -> float:
-    """Time to encode `views` forwards of each clip; reading the log-mel cache hides behind it."""
-    return clips * views * forward_flops(trunk.width, trunk.depth, tokens(frames, trunk)) / rate
+def encode_seconds(clips: float, views: int, seconds: float, shape: Shape, rate: float) -> float:
+    """Time to encode `views` forwards of each clip of so many seconds; reading the cache hides behind it."""
+    return clips * views * shape.forward_flops(seconds) / rate
 
 
-def gradient_seconds(clips: float, folds: int, trunk: Trunk, rate: float) -> float:
+def gradient_seconds(clips: float, folds: int, shape: Shape, rate: float) -> float:
     """Time to form and project one gradient `[width, width + 1]` to `width` numbers, per clip and fold."""
-    width = trunk.width
+    width = shape.width
     return clips * folds * 2 * width * (width * (width + 1)) / rate
 
 
-def fbank_seconds(clips: int, frames: int, cores: int) -> float:
-    """Time of the log-mel cache of clips of `frames` (about 4 ms for 5 s)."""
-    return clips * frames * FRAME_SECONDS * FBANK_SECONDS / cores
+def inputs_seconds(clips: int, seconds: float, cores: int) -> float:
+    """Time of the front end's cache of clips of so many seconds (about 4 ms for 5 s)."""
+    return clips * seconds * FBANK_SECONDS / cores
 
 
 def step_seconds(step: str, clips: int, cores: int) -> float:
@@ -117,50 +89,50 @@ def step_seconds(step: str, clips: int, cores: int) -> float:
     return clips * STEP_SECONDS[step] / cores
 
 
-def training_seconds(samples: float, frames: int, trunk: Trunk, rate: float) -> float:
+def training_seconds(samples: float, seconds: float, shape: Shape, rate: float) -> float:
     """Time of `samples` forward and backward passes (a backward costs two forwards)."""
-    return 3 * encode_seconds(samples, 1, frames, trunk, rate)
+    return 3 * encode_seconds(samples, 1, seconds, shape, rate)
 
 
-def activation_bytes(clips: float, views: int, trunk: Trunk) -> float:
-    """Size of stored activations: target layer's input and residual stream of two tokens, fp32."""
-    return clips * views * 4 * trunk.width * 4
+def activation_bytes(clips: float, views: int, shape: Shape) -> float:
+    """Size of what is stored of the trunk, fp32; of SSAST the target's input and the residual stream."""
+    return clips * views * shape.stored * 4
 
 
-def encode_mb(clips: float, views: int, frames: int, trunk: Trunk) -> int:
+def encode_mb(clips: float, views: int, seconds: float, shape: Shape) -> int:
     """Memory of an encode job: model and copy, a batch's activations (all in fp32) and the shard's result."""
-    n = tokens(frames, trunk)
-    model = 2 * 12 * trunk.depth * trunk.width**2
+    n = shape.tokens(seconds)
+    model = 2 * 12 * shape.depth * shape.width**2
     inputs = max(1, BATCH_TOKENS // n)
-    batch = inputs * (MEL * frames + n * 16 * trunk.width + 12 * n**2)
-    return PYTHON_MB + TORCH_MB + math.ceil((4 * (model + batch) + activation_bytes(clips, views, trunk)) / 1e6)
+    batch = inputs * (VALUES_PER_SECOND * seconds + n * 16 * shape.width + 12 * n**2)
+    return PYTHON_MB + TORCH_MB + math.ceil((4 * (model + batch) + activation_bytes(clips, views, shape)) / 1e6)
 
 
-def gradient_mb(clips: float, views: int, trunk: Trunk) -> int:
+def gradient_mb(clips: float, views: int, shape: Shape) -> int:
     """Memory of a gradient job: model, a block of rows of signs and of a batch's gradients, activations, features."""
-    model = 12 * trunk.depth * trunk.width**2
-    block = (trunk.width + GRADIENT_CLIPS) * PROJECTED_ROWS * (trunk.width + 1)
-    arrays = 4 * (model + block + clips * trunk.width)
-    return PYTHON_MB + TORCH_MB + math.ceil((arrays + 2 * activation_bytes(GRADIENT_CLIPS, views, trunk)) / 1e6)
+    model = 12 * shape.depth * shape.width**2
+    block = (shape.width + GRADIENT_CLIPS) * PROJECTED_ROWS * (shape.width + 1)
+    arrays = 4 * (model + block + clips * shape.width)
+    return PYTHON_MB + TORCH_MB + math.ceil((arrays + 2 * activation_bytes(GRADIENT_CLIPS, views, shape)) / 1e6)
 
 
-def training_mb(trunk: Trunk, frames: int, batch: float, processes: int = 1, kept: float = 0) -> int:
+def training_mb(shape: Shape, seconds: float, batch: float, processes: int = 1, kept: float = 0) -> int:
     """Memory of a training: torch, weights and Adam's moments in every process, the log-mels that are read ahead.
 
     Args:
         batch: clips of a step, of all processes.
         kept: clips whose activations wait in main memory for the backward pass; 0 on a GPU.
     """
-    n = tokens(frames, trunk)
-    model = MODEL_COPIES * 12 * trunk.depth * trunk.width**2
-    ahead = READ_AHEAD * batch * MEL * frames
-    activations = kept * trunk.depth * (16 * n * trunk.width + 2 * (trunk.width // HEAD_WIDTH) * n**2)
+    n = shape.tokens(seconds)
+    model = MODEL_COPIES * 12 * shape.depth * shape.width**2
+    ahead = READ_AHEAD * batch * VALUES_PER_SECOND * seconds
+    activations = kept * shape.depth * (16 * n * shape.width + 2 * (shape.width // HEAD_WIDTH) * n**2)
     return PYTHON_MB + math.ceil(processes * (TORCH_MB + 4 * model / 1e6) + 4 * (ahead + activations) / 1e6)
 
 
-def fbank_mb(clips: int, frames: int, cores: int) -> int:
-    """Memory of the log-mel cache's job: each core holds one batch, the file is memory-mapped."""
-    return step_mb(clips, 0) + cores * (400 + math.ceil(4 * BATCH_CLIPS * frames * MEL / 1e6))
+def inputs_mb(clips: int, seconds: float, values: float, cores: int) -> int:
+    """Memory of the cache's job: each core holds one batch of `values` numbers a second, the file is memory-mapped."""
+    return step_mb(clips, 0) + cores * (400 + math.ceil(4 * BATCH_CLIPS * seconds * values / 1e6))
 
 
 def step_mb(clips: int, cores: int) -> int:
@@ -178,9 +150,9 @@ def shards(dataset: dict[str, Any], views: int) -> int:
     """
     if dataset.get("shards"):
         return int(dataset["shards"])
-    base, clips = Trunk(), dataset.get("clips") or 0
-    seconds = encode_seconds(clips, views, dataset["target_length"], base, SHARD_TFLOPS * 1e12)
-    size = activation_bytes(clips, views, base)
+    clips = dataset.get("clips") or 0
+    seconds = encode_seconds(clips, views, clip_seconds(dataset), BASE, SHARD_TFLOPS * 1e12)
+    size = activation_bytes(clips, views, BASE)
     return max(1, math.ceil(seconds / SHARD_SECONDS), math.ceil(size / (SHARD_GB * 1e9)))
 
 

@@ -6,6 +6,7 @@ is smaller, with the same patch weights and an adapted position embedding (the p
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -13,13 +14,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...errors import CheckpointError, ConfigError
+from ...frontends.base import Statistics
+from ...frontends.kaldi import Fbank
 from ...randomness import generator
-from ..blocks import HEAD_WIDTH, Block
-from ..split import Activations, Backbone
-from .definition import MEL, PATCHES, STRIDES, Grid, check_target, patch_grid
+from ..base import Backbone, Inputs
+from ..blocks import ALL, HEAD_WIDTH, Block
+from ..checkpoints import Checkpoint
+from .definition import MEL, PATCHES, STRIDES, WIDTHS, Grid, check_target, patch_grid, stored, target_path
 
 SPECIAL = 2  # cls and distillation token
-WIDTHS = {"tiny": 192, "small": 384, "base": 768}
 SIZES = ("p_input_fdim", "p_input_tdim")  # of the input at pretraining
 NEEDED = {"v.cls_token": 3, "v.patch_embed.proj.weight": 4, "v.pos_embed": 3, **dict.fromkeys(SIZES, 0)}  # axes
 UNUSED = ("v.head.", "v.head_dist.", "cpredlayer.", "gpredlayer.", "mask_embed", "mlp_head.")
@@ -66,17 +69,19 @@ class PatchEmbed(nn.Module):
 
 
 class SSAST(Backbone):
-    """The network, with its target layer at ``blocks[layer].attn.proj``.
+    """The network, with its target layer in one of its blocks.
 
     Args:
         width: 192, 384 or 768; heads are 64 wide.
-        depth: transformer blocks.
+        frames: input length, 10 ms each.
         patch: patch height (mel) and width (frames).
         stride: patch stride; None is the published one of the patch shape.
-        frames: input length, 10 ms each.
-        layer: block whose output is pooled and whose projection is the target; later blocks are dropped.
+        depth: transformer blocks.
+        layer: block whose output is pooled; later blocks are dropped.
         pooling: "cls" (mean of the two special tokens) or "avg" (mean of the patch tokens).
         gradient_tokens: "first" (token 0, as published) or "all".
+        target: a layer of the pooled block (``"attn.proj"``), or of any block (``"blocks.3.mlp.fc1"``).
+        statistics: that the log-mel is normalised with; None takes the dataset's.
 
     Raises:
         ConfigError: a value contradicts another.
@@ -92,24 +97,35 @@ class SSAST(Backbone):
         layer: int = -1,
         pooling: str = "cls",
         gradient_tokens: str = "first",
+        target: str = "attn.proj",
+        statistics: Statistics | None = None,
     ) -> None:
         super().__init__()
         check_target(layer, depth, pooling, gradient_tokens)
+        self.frontend = Fbank(frames, statistics)
         self.width, self.frames, self.patch, self.pooling = width, frames, patch, pooling
         self.stride = stride or STRIDES.get(patch, patch)
         self.grid = patch_grid(frames, patch, self.stride)
-        self.positions = SPECIAL if pooling == "cls" else math.prod(self.grid)
-        self.gradient_positions = 1 if gradient_tokens == "first" else self.positions
+        self.target = target_path(target, layer, depth)
+        self.gradient_tokens = slice(0, 1) if gradient_tokens == "first" else slice(None)
         self.patch_embed = PatchEmbed(width, patch, self.stride)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.dist_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, SPECIAL + math.prod(self.grid), width))
         self.blocks: Any = nn.ModuleList(Block(width) for _ in range(layer % depth + 1))
         self.norm = nn.LayerNorm(width, eps=1e-6)
+        if stored(pooling, target):
+            self.shapes = dict.fromkeys(("inputs", "context"), (SPECIAL, width))
 
     @property
-    def target(self) -> nn.Linear:
-        return self.blocks[-1].attn.proj
+    def first_open(self) -> int:
+        """The block of the target layer; those in front of it run without autograd."""
+        return int(self.target.split(".")[1])
+
+    @property
+    def pooled(self) -> slice:
+        """The tokens that are pooled."""
+        return slice(0, SPECIAL) if self.pooling == "cls" else slice(SPECIAL, None)
 
     def tokens(self, patches: torch.Tensor) -> torch.Tensor:
         """Patch tokens `[n, patches, width]` with the special tokens in front and positions added, float32."""
@@ -126,38 +142,67 @@ class SSAST(Backbone):
 
     def pool(self, hidden: torch.Tensor) -> torch.Tensor:
         """Pooled embedding `[n, width]` of all tokens `[n, 2 + patches, width]`."""
-        return hidden[:, :SPECIAL].mean(1) if self.pooling == "cls" else hidden[:, SPECIAL:].mean(1)
+        return hidden[:, self.pooled].mean(1)
+
+    def frozen(self, tokens: torch.Tensor, end: int) -> torch.Tensor:
+        """Tokens after the first `end` blocks, computed in place and without autograd."""
+        with torch.no_grad():
+            for block in self.blocks[:end]:
+                tokens = block.forward_(tokens)
+        return tokens
+
+    def embedding(self, x: Inputs) -> torch.Tensor:
+        h = self.frozen(self.tokens(self.patch_embed(x.values)), self.first_open)
+        for block in self.blocks[self.first_open : -1]:
+            h = block(h)
+        last = self.blocks[-1]
+        # The last block's attention is asked for the pooled tokens only, unless its qkv must be called for the hook.
+        kept = ALL if self.target.endswith(f"{len(self.blocks) - 1}.attn.qkv") else self.pooled
+        output = last.attn.proj(last.attn.attend(last.norm1(h), kept).float())
+        h = h[:, kept] + output
+        h = self.norm(h + last.mlp(last.norm2(h)))
+        return (h[:, self.pooled] if kept == ALL else h).mean(1)
 
     @torch.inference_mode()
-    def activations(self, fbank: torch.Tensor) -> Activations:
-        x = self.tokens(self.patch_embed(fbank))
-        for block in self.blocks[:-1]:
-            x = block.forward_(x)
-        read = slice(0, SPECIAL) if self.pooling == "cls" else slice(SPECIAL, None)
+    def trunk(self, x: Inputs) -> dict[str, torch.Tensor]:
+        h = self.frozen(self.tokens(self.patch_embed(x.values)), len(self.blocks) - 1)
         last = self.blocks[-1]
-        return Activations(last.attn.attend(last.norm1(x), read).float(), x[:, read].clone())
+        return {"inputs": last.attn.attend(last.norm1(h), self.pooled).float(), "context": h[:, self.pooled].clone()}
 
-    def embedding(self, output: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        x = context + output
+    def tail(self, stored: Mapping[str, torch.Tensor], output: torch.Tensor) -> torch.Tensor:
         last = self.blocks[-1]
-        x = x + last.mlp(last.norm2(x))
-        return self.norm(x).mean(1)
+        x = stored["context"] + output
+        return self.norm(x + last.mlp(last.norm2(x))).mean(1)
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        inputs = [self.cls_token, self.dist_token, self.pos_embed, *self.patch_embed.parameters()]
+        return [inputs, *(list(block.parameters()) for block in self.blocks), list(self.norm.parameters())]
 
     def set_precision(self, dtype: torch.dtype) -> "SSAST":
         self.patch_embed.to(dtype)
-        for block in self.blocks[:-1]:
+        for block in self.blocks[: self.first_open]:
             block.freeze(dtype)
-        self.blocks[-1].attn.qkv.to(dtype)
+        if self.target.endswith("attn.proj"):
+            self.blocks[self.first_open].attn.qkv.to(dtype)
         return self
 
 
-def build(state: dict[str, torch.Tensor], frames: int, **options: object) -> SSAST:
+def read(checkpoint: Checkpoint, options: Mapping[str, Any]) -> SSAST:
+    """The frozen backbone of a checkpoint.
+
+    Args:
+        options: `frames`, and any of `statistics`, `pooling`, `layer`, `stride`, `gradient_tokens`, `target`.
+    """
+    return build(checkpoint.state, **options)
+
+
+def build(state: dict[str, torch.Tensor], frames: int, **options: Any) -> SSAST:
     """The network for a published state dict (`checkpoints.load`), in evaluation mode.
 
     Args:
         state: keys as published, without the ``module.`` prefix.
         frames: input length.
-        options: `stride`, `layer`, `pooling`, `gradient_tokens` of `SSAST`.
+        options: others of `SSAST`.
 
     Raises:
         CheckpointError: keys missing or unknown, or shapes that fit no SSAST.
@@ -169,7 +214,7 @@ def build(state: dict[str, torch.Tensor], frames: int, **options: object) -> SSA
         if key.startswith("v.") and not key.startswith(UNUSED)
     }
     with torch.device("meta"):
-        model = SSAST(shape.width, frames, shape.patch, depth=shape.depth, **options)  # type: ignore[arg-type]
+        model = SSAST(shape.width, frames, shape.patch, depth=shape.depth, **options)
     weights["pos_embed"] = adapt_positions(weights["pos_embed"], shape.grid, model.grid)
     dropped = tuple(f"blocks.{i}." for i in range(len(model.blocks), shape.depth))
     kept = {key: value for key, value in weights.items() if not key.startswith(dropped)}

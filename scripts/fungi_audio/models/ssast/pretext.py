@@ -5,15 +5,22 @@ patch embeddings are replaced by a learnt vector before positions are added; two
 (normalised) patches from the encoder's outputs. Attribute names give the published state dict's keys.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ...errors import CheckpointError
+from ...frontends.base import Statistics
 from ...randomness import named_seed
-from .network import MEL, SPECIAL, SSAST, build, describe, initialise
+from ..base import Backbone, Inputs
+from ..checkpoints import Checkpoint
+from .definition import MASKS, MEL, check_masked, maskable
+from .masking import masks
+from .network import SPECIAL, SSAST, build, describe, initialise
 
 WEIGHTS = {"mpc": {"mpc": 1.0}, "mpg": {"mpg": 1.0}, "joint": {"mpc": 1.0, "mpg": 10.0}}
 
@@ -52,8 +59,8 @@ def raw_patches(fbank: torch.Tensor, patch: tuple[int, int]) -> torch.Tensor:
     return F.unfold(fbank.transpose(1, 2).unsqueeze(1), kernel_size=patch, stride=patch).transpose(1, 2)
 
 
-class Pretext(nn.Module):
-    """An SSAST with its pretext heads.
+class Pretext(Backbone):
+    """An SSAST with its pretext heads; as a backbone it gives the gradients of its losses.
 
     Args:
         network: built with its stride equal to its patch.
@@ -62,7 +69,7 @@ class Pretext(nn.Module):
     def __init__(self, network: SSAST) -> None:
         super().__init__()
         width, values = network.width, network.patch[0] * network.patch[1]
-        self.v = network
+        self.v, self.width, self.frontend, self.target = network, width, network.frontend, f"v.{network.target}"
         self.mask_embed = nn.Parameter(torch.zeros(1, 1, width))
         self.cpredlayer = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, values))
         self.gpredlayer = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, values))
@@ -104,6 +111,50 @@ class Pretext(nn.Module):
         hidden = torch.zeros(embedded.shape[:2], dtype=torch.bool, device=embedded.device).scatter(1, mask, True)
         return torch.where(hidden.unsqueeze(2), self.mask_embed.to(embedded.dtype), embedded)
 
+    def embedding(self, x: Inputs) -> torch.Tensor:
+        return self.v.embedding(x)
+
+    def masked_losses(self, x: Inputs, objective: str, keys: torch.Tensor, share: float) -> torch.Tensor:
+        """Loss of each clip, `[n]`, the mean over its masks; differentiable behind the last attention projection.
+
+        Behind the last attention everything is token-wise and the losses read masked tokens only, so that nothing
+        else goes through the last block's projection and MLP.
+
+        Args:
+            objective: `mpc` or `mpg`.
+            keys: of the masks, int64 `[n, masks]`.
+            share: of the patches that is masked.
+
+        Raises:
+            ConfigError: so many patches cannot be masked.
+        """
+        count = max(1, round(share * maskable(self.v.grid)))
+        check_masked(self.v.grid, count)
+        drawn = masks(self.v.grid, count, keys.flatten().cpu()).to(x.values.device)
+        tokens, last = (drawn + SPECIAL).unsqueeze(2), self.v.blocks[-1]
+        embedded = self.v.patch_embed(x.values).repeat_interleave(keys.shape[1], dim=0)
+        h = self.v.frozen(self.v.tokens(self.hide(embedded, drawn)), len(self.v.blocks) - 1)
+        output = last.attn.proj(last.attn.attend(last.norm1(h)).float().take_along_dim(tokens, dim=1))
+        y = h.take_along_dim(tokens, dim=1) + output
+        hidden = self.v.norm(y + last.mlp(last.norm2(y)))
+        truth = self.patches(x.values.float()).repeat_interleave(keys.shape[1], dim=0)
+        truth = truth.take_along_dim(drawn.unsqueeze(2), dim=1)
+        if objective == "mpc":
+            losses = mpc_loss(self.cpredlayer(hidden), truth)[0]
+        else:
+            losses = mpg_loss(self.gpredlayer(hidden), truth)
+        return losses.view(keys.shape).mean(1)
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        return [*self.v.layers(), [*self.cpredlayer.parameters(), *self.gpredlayer.parameters(), self.mask_embed]]
+
+    def set_precision(self, dtype: torch.dtype) -> "Pretext":
+        self.v.set_precision(dtype)
+        return self
+
+    def positions(self, frames: np.ndarray) -> np.ndarray:
+        return MASKS * self.v.positions(frames)  # a clip goes through the encoder once a mask
+
     def published_state(self) -> dict[str, torch.Tensor]:
         """A copy on the CPU with the keys of the published checkpoints, without their ``module.`` prefix."""
         frames = self.v.frames
@@ -122,8 +173,15 @@ def new_pretext(width: int, frames: int, patch: tuple[int, int], seed: int) -> P
     return model
 
 
-def load_pretext(state: dict[str, torch.Tensor], frames: int | None = None) -> Pretext:
-    """The frozen pretext model of a published state dict (`backbones.checkpoints.load`), in evaluation mode.
+def read(checkpoint: Checkpoint, options: Mapping[str, Any]) -> Pretext:
+    """The frozen pretext model of a checkpoint; of the options, input length and statistics concern it."""
+    return load_pretext(checkpoint.state, **{key: options[key] for key in ("frames", "statistics") if key in options})
+
+
+def load_pretext(
+    state: dict[str, torch.Tensor], frames: int | None = None, statistics: Statistics | None = None
+) -> Pretext:
+    """The frozen pretext model of a published state dict (`checkpoints.load`), in evaluation mode.
 
     Args:
         frames: input length; None is that of the pretraining. Positions are adapted to another.
@@ -132,7 +190,7 @@ def load_pretext(state: dict[str, torch.Tensor], frames: int | None = None) -> P
         CheckpointError: not an SSAST checkpoint, or without its pretext heads.
     """
     shape = describe(state)
-    model = Pretext(build(state, frames or int(state["p_input_tdim"]), stride=shape.patch))
+    model = Pretext(build(state, frames or int(state["p_input_tdim"]), stride=shape.patch, statistics=statistics))
     heads = {key: value for key, value in state.items() if not key.startswith("v.")}
     missing = [key for key in model.state_dict() if not key.startswith("v.") and key not in heads]
     if missing:

@@ -1,6 +1,13 @@
 # Checkpoints, and the seeded artifacts that depend on a backbone: projection and heads.
 
 
+def any_input(wildcards):
+    """Options of the network; the shapes of gradient and embedding do not depend on the length of the input."""
+    definition = backbone(wildcards)
+    options = {key: definition[key] for key in ("family", *family(wildcards).OPTIONS)}
+    return options | family(wildcards).dataset_options({"target_length": 1024})
+
+
 rule download_checkpoint:
     output:
         update("resources/checkpoints/{backbone}.pth"),
@@ -15,9 +22,7 @@ rule download_checkpoint:
     resources:
         **cpu_job(),
     params:
-        url=lambda wildcards: PRESETS.get(
-            backbone(wildcards)["checkpoint"], backbone(wildcards)["checkpoint"]
-        ),
+        places=lambda wildcards: places(backbone(wildcards)["checkpoint"]),
     script:
         "../scripts/download_checkpoint.py"
 
@@ -78,10 +83,12 @@ rule projection:
     resources:
         **cpu_job(0, cost.TORCH_MB, group="backbone"),
     params:
-        family=lambda wildcards: backbone(wildcards)["family"],
+        backbone=any_input,
         dim=lambda wildcards: backbone(wildcards)["projection_dim"],
         seed=config["seed"],
-        code=code_digest("engine.projection"),
+        code=lambda wildcards: code_digest(
+            "engine.projection", family_module(wildcards)
+        ),
     script:
         "../scripts/projection.py"
 
@@ -103,8 +110,10 @@ rule head:
     resources:
         **cpu_job(0, cost.TORCH_MB, group="backbone"),
     params:
-        family=lambda wildcards: backbone(wildcards)["family"],
+        backbone=any_input,
         seed=config["seed"],
-        code=code_digest("engine.projection"),
+        code=lambda wildcards: code_digest(
+            "engine.projection", family_module(wildcards)
+        ),
     script:
         "../scripts/head.py"

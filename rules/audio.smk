@@ -1,5 +1,93 @@
-# 16 kHz audio -> where the machine that extracts reads it (`data_root`), and SSAST's datafiles.
+# Raw folder -> clip table (every clip checked) -> mono 16-bit WAV at a rate -> where the machine that extracts reads it
+# (`data_root`), and SSAST's datafiles.
 from fungi_audio.datasets.datafiles import audio_root
+
+
+def audio_folder(name, rate=16_000):
+    """The resampled audio of a dataset."""
+    return f"resources/audio{'' if rate == 16_000 else f'-{rate}'}/{name}"
+
+
+rule index:
+    input:
+        raw,
+    output:
+        clips=reported(
+            "results/{dataset}/clips.parquet",
+            "clips",
+            dataset="{dataset}",
+            table="clips",
+        ),
+        classes=reported(
+            "results/{dataset}/classes.csv",
+            "clips",
+            dataset="{dataset}",
+            table="classes",
+        ),
+        skipped=reported(
+            "results/{dataset}/skipped.csv",
+            "skipped",
+            dataset="{dataset}",
+            table="left out",
+        ),
+    log:
+        "logs/index/{dataset}.log",
+    benchmark:
+        "results/benchmarks/index/{dataset}.tsv"
+    priority: 1
+    group:
+        prepared
+    conda:
+        "../envs/data.yaml"
+    threads: 8
+    resources:
+        **step("index", cores=8),
+    params:
+        layout=lambda wildcards: dataset(wildcards)["layout"],
+        options=layout_options,
+        stamps=metadata_stamps,
+        skip=lambda wildcards: dataset(wildcards)["bad_clips"] == "skip",
+        code=lambda wildcards: code_digest(
+            "datasets.index", REGISTRY["layout"][dataset(wildcards)["layout"]]
+        ),
+    script:
+        "../scripts/index.py"
+
+
+rule resample:
+    input:
+        clips="results/{dataset}/clips.parquet",
+        raw=raw,
+    output:
+        directory("resources/audio/{dataset}"),
+    log:
+        "logs/resample/{dataset}.log",
+    benchmark:
+        "results/benchmarks/resample/{dataset}.tsv"
+    group:
+        prepared
+    conda:
+        "../envs/data.yaml"
+    threads: 8
+    resources:
+        **step("resample", cores=8),
+    params:
+        link=lambda wildcards: source(wildcards).kind != "folder",
+        rate=lambda wildcards: int(getattr(wildcards, "rate", 16_000)),
+        code=code_digest("audio.resample"),
+    script:
+        "../scripts/resample.py"
+
+
+use rule resample as resample_to_rate with:
+    output:
+        directory("resources/audio-{rate}/{dataset}"),
+    log:
+        "logs/resample/{dataset}-{rate}.log",
+    benchmark:
+        "results/benchmarks/resample/{dataset}-{rate}.tsv"
+    wildcard_constraints:
+        rate=r"\d+",
 
 
 # Jobs that read the audio bring it there themselves if need be, without asking this rule: a new `data_root` is
