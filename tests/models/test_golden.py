@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from fungi_audio.audio import read as audio
 from fungi_audio.engine.gradient import gradient_terms
 from fungi_audio.engine.projection import Head, make_signs, project
-from fungi_audio.models import weights as checkpoints
+from fungi_audio.models import checkpoints
 from fungi_audio.models.load import load_backbone
 from fungi_audio.models.ssast import network as ssast
 from fungi_audio.objectives import build_objective

@@ -33,7 +33,7 @@ from fungi_audio.engine.shard import open_statistics
 from fungi_audio.errors import FungiError
 from fungi_audio.files import download, locks
 from fungi_audio.files.archives import unpack
-from fungi_audio.models import weights as checkpoints
+from fungi_audio.models import checkpoints
 from fungi_audio.models.ssast import network as ssast
 from fungi_audio.run import config as config_module
 

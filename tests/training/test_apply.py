@@ -12,7 +12,7 @@ import torch
 from fungi_audio.audio import read as audio
 from fungi_audio.errors import CheckpointError, ConfigError, DataError
 from fungi_audio.files import features
-from fungi_audio.models import weights as checkpoints
+from fungi_audio.models import checkpoints
 from fungi_audio.models.ssast.network import build, random_state
 from fungi_audio.models.ssast.pretext import new_pretext
 from fungi_audio.training import apply, publish

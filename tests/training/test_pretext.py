@@ -10,7 +10,7 @@ from fungi_audio.errors import CheckpointError
 from fungi_audio.models.ssast.masking import masks
 from fungi_audio.models.ssast.network import Grid, build, random_state
 from fungi_audio.models.ssast.pretext import WEIGHTS, Pretext, load_pretext, mpc_loss, new_pretext, raw_patches
-from fungi_audio.models.weights import load
+from fungi_audio.models.checkpoints import load
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "ssast_tiny_patch.pth"
 

@@ -14,7 +14,7 @@ from ..audio.read import normalise, open_cache
 from ..datasets import folds
 from ..errors import CheckpointError, ConfigError, DataError
 from ..frontends import cache as fbank_cache
-from ..models import weights as checkpoints
+from ..models import checkpoints
 from ..models.ssast.definition import check_layer
 from ..models.ssast.network import SPECIAL, SSAST, build
 from ..progress import progress
