@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.naive import Naive
+from fungi_audio.models.split import Activations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
@@ -22,7 +23,6 @@ from fungi_audio.engine.projection import make_head, make_signs
 from fungi_audio.errors import ConfigError, NumericalError, out_of_memory
 from fungi_audio.files import activations
 from fungi_audio.frontends.views import noise_and_roll, view_keys
-from fungi_audio.models.split import Activations
 from fungi_audio.models.ssast import network as ssast
 from fungi_audio.objectives import build_objective
 

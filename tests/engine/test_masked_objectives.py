@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from fungi_audio.objectives.masked import MaskedPatches
 
 from fungi_audio.engine.encode import Source
 from fungi_audio.engine.projection import make_signs
@@ -11,7 +12,6 @@ from fungi_audio.models.ssast.masking import masks
 from fungi_audio.models.ssast.network import random_state
 from fungi_audio.models.ssast.pretext import Pretext, load_pretext, new_pretext, raw_patches
 from fungi_audio.objectives import build_objective
-from fungi_audio.objectives.masked import MaskedPatches
 
 CLIPS = ["a.wav", "b.wav", "c.wav"]
 

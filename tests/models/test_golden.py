@@ -179,7 +179,7 @@ class TestShared:
 
     @pytest.mark.parametrize("length", [128, 512, 1024, 1200])
     def test_positions(self, folder, length):
-        state = checkpoints.load(folder / "ssast_tiny_patch.pth")
+        state = checkpoints.load(folder / "ssast_tiny_patch.pth").state
         expected = np.load(folder / "embeddings_tiny.npz")[f"pos_embed_{length}"]
         assert abs(ssast.build(state, length).pos_embed.numpy() - expected).max() < 1e-6
 

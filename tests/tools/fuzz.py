@@ -199,7 +199,7 @@ def read_archive(folder: Path, content: bytes) -> None:
 def read_checkpoint(folder: Path, content: bytes, suffix: str = ".pth") -> None:
     path = (folder / "checkpoint").with_suffix(suffix)
     path.write_bytes(content)
-    state = checkpoints.load(path)
+    state = checkpoints.load(path).state
     assert all(value.isfinite().all() for value in state.values())
     ssast.describe(state)
 

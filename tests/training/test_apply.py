@@ -55,7 +55,7 @@ def test_layers_and_tokens_of_a_backbone(frozen: Path, fbank: np.ndarray) -> Non
     inputs = audio.normalise(torch.from_numpy(fbank), -6.0, 2.0)
     for layer in (3, -1):
         network = build(
-            checkpoints.load(frozen), 32, stride=(16, 16), pooling="avg", gradient_tokens="all", layer=layer
+            checkpoints.load(frozen).state, 32, stride=(16, 16), pooling="avg", gradient_tokens="all", layer=layer
         )
         expected = network.pooled(network.activations(inputs)).numpy()
         assert np.allclose(embedded(model, fbank, layer), expected, atol=1e-4)

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from fungi_audio.errors import CheckpointError
+from fungi_audio.models.checkpoints import load
 from fungi_audio.models.ssast.masking import masks
 from fungi_audio.models.ssast.network import Grid, build, random_state
 from fungi_audio.models.ssast.pretext import WEIGHTS, Pretext, load_pretext, mpc_loss, new_pretext, raw_patches
-from fungi_audio.models.checkpoints import load
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "ssast_tiny_patch.pth"
 
@@ -115,9 +115,9 @@ def test_published_state_builds_a_backbone_and_comes_back() -> None:
 
 @pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
 def test_keys_and_shapes_are_the_published_ones() -> None:
-    published = {k: v.shape for k, v in load(GOLDEN).items() if not k.startswith(("v.head.", "v.head_dist."))}
+    published = {k: v.shape for k, v in load(GOLDEN).state.items() if not k.startswith(("v.head.", "v.head_dist."))}
     assert {k: v.shape for k, v in new_pretext(192, 1024, (16, 16), seed=0).published_state().items()} == published
-    load_pretext(load(GOLDEN))
+    load_pretext(load(GOLDEN).state)
 
 
 def test_checkpoint_without_heads() -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from fungi_audio.models.split import Activations
 
 from fungi_audio.audio.resample import resample
 from fungi_audio.datasets.datafiles import place
@@ -25,7 +26,6 @@ from fungi_audio.files.archives import unpack
 from fungi_audio.files.download import fetch
 from fungi_audio.files.whole import write_text
 from fungi_audio.frontends import cache as fbank_cache
-from fungi_audio.models.split import Activations
 from tests.conftest import ROOT
 from tests.data.test_archives import write_zip
 from tests.data.test_data_rules import CLIPS as SOUNDS

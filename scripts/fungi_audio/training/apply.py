@@ -14,9 +14,9 @@ from ..audio.read import normalise, open_cache
 from ..datasets import folds
 from ..errors import CheckpointError, ConfigError, DataError
 from ..frontends import cache as fbank_cache
-from ..models import checkpoints
+from ..models.checkpoints import load
 from ..models.ssast.definition import check_layer
-from ..models.ssast.network import SPECIAL, SSAST, build
+from ..models.ssast.network import SPECIAL, SSAST, read
 from ..progress import progress
 from .classifier import WEIGHTED, Classifier, is_finetuned, load_classifier
 from .finetune import predict
@@ -61,7 +61,7 @@ def open_model(
     if statistics is None:
         raise CheckpointError(f"{path} is no checkpoint of this project's fine-tuning; its statistics are not known")
     options = {"stride": stride, "pooling": pooling, "gradient_tokens": "all"}
-    return Model(build(checkpoints.load(path), frames, **options), None, statistics)
+    return Model(read(load(path), {"frames": frames} | options), None, statistics)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from ..base import Backbone, Inputs
 from ..blocks import ALL, HEAD_WIDTH, Block
 from ..checkpoints import Checkpoint
 from .definition import MEL, PATCHES, STRIDES, WIDTHS, Grid, check_target, patch_grid, stored, target_path
+from .names import published
 
 SPECIAL = 2  # cls and distillation token
 SIZES = ("p_input_fdim", "p_input_tdim")  # of the input at pretraining
@@ -82,6 +83,7 @@ class SSAST(Backbone):
         gradient_tokens: "first" (token 0, as published) or "all".
         target: a layer of the pooled block (``"attn.proj"``), or of any block (``"blocks.3.mlp.fc1"``).
         statistics: that the log-mel is normalised with; None takes the dataset's.
+        eps: of the layer norms.
 
     Raises:
         ConfigError: a value contradicts another.
@@ -99,6 +101,7 @@ class SSAST(Backbone):
         gradient_tokens: str = "first",
         target: str = "attn.proj",
         statistics: Statistics | None = None,
+        eps: float = 1e-6,
     ) -> None:
         super().__init__()
         check_target(layer, depth, pooling, gradient_tokens)
@@ -112,8 +115,8 @@ class SSAST(Backbone):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.dist_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, SPECIAL + math.prod(self.grid), width))
-        self.blocks: Any = nn.ModuleList(Block(width) for _ in range(layer % depth + 1))
-        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.blocks: Any = nn.ModuleList(Block(width, eps) for _ in range(layer % depth + 1))
+        self.norm = nn.LayerNorm(width, eps=eps)
         if stored(pooling, target):
             self.shapes = dict.fromkeys(("inputs", "context"), (SPECIAL, width))
 
@@ -193,21 +196,25 @@ def read(checkpoint: Checkpoint, options: Mapping[str, Any]) -> SSAST:
     Args:
         options: `frames`, and any of `statistics`, `pooling`, `layer`, `stride`, `gradient_tokens`, `target`.
     """
-    return build(checkpoint.state, **options)
+    known = published(checkpoint)
+    where = {"grid_stride": tuple(known.metadata["grid_stride"]), "eps": known.metadata["layer_norm_eps"]}
+    return build(known.state, **where, **options)
 
 
-def build(state: dict[str, torch.Tensor], frames: int, **options: Any) -> SSAST:
-    """The network for a published state dict (`checkpoints.load`), in evaluation mode.
+def build(
+    state: dict[str, torch.Tensor], frames: int, grid_stride: tuple[int, int] | None = None, **options: Any
+) -> SSAST:
+    """The network for a state dict in the published names (`names.published`), in evaluation mode.
 
     Args:
-        state: keys as published, without the ``module.`` prefix.
         frames: input length.
+        grid_stride: of the patches that its positions are for; None for the patch, as at pretraining.
         options: others of `SSAST`.
 
     Raises:
         CheckpointError: keys missing or unknown, or shapes that fit no SSAST.
     """
-    shape = describe(state)
+    shape = describe(state, grid_stride)
     weights = {
         key[2:]: value.to(torch.float32, copy=True)
         for key, value in state.items()
@@ -231,7 +238,7 @@ class Shape(NamedTuple):
     grid: Grid
 
 
-def describe(state: dict[str, torch.Tensor]) -> Shape:
+def describe(state: dict[str, torch.Tensor], grid_stride: tuple[int, int] | None = None) -> Shape:
     """Width, depth, patch and pretraining grid of a state dict, after checking its keys and shapes.
 
     Raises:
@@ -257,13 +264,13 @@ def describe(state: dict[str, torch.Tensor]) -> Shape:
         raise CheckpointError(
             f"width {width}, {depth} blocks, {mel} mel bins, patch {height} x {length}: no SSAST has that shape"
         )
-    grid = patch_grid(frames, (height, length), (height, length))
+    stride = grid_stride or (height, length)
     with torch.device("meta"):
-        model = SSAST(width, frames, (height, length), stride=(height, length), depth=depth)
+        model = SSAST(width, frames, (height, length), stride=stride, depth=depth)
     expected = {f"v.{key}": value.shape for key, value in model.state_dict().items()}
     found = {key: value for key, value in state.items() if key not in SIZES and not key.startswith(UNUSED)}
     _compare(expected, found)
-    return Shape(width, depth, (height, length), grid)
+    return Shape(width, depth, (height, length), model.grid)
 
 
 def _compare(expected: dict[str, torch.Size], found: dict[str, torch.Tensor]) -> None:

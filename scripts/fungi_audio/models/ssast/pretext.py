@@ -20,6 +20,7 @@ from ..base import Backbone, Inputs
 from ..checkpoints import Checkpoint
 from .definition import MASKS, MEL, check_masked, maskable
 from .masking import masks
+from .names import published
 from .network import SPECIAL, SSAST, build, describe, initialise
 
 WEIGHTS = {"mpc": {"mpc": 1.0}, "mpg": {"mpg": 1.0}, "joint": {"mpc": 1.0, "mpg": 10.0}}
@@ -175,7 +176,9 @@ def new_pretext(width: int, frames: int, patch: tuple[int, int], seed: int) -> P
 
 def read(checkpoint: Checkpoint, options: Mapping[str, Any]) -> Pretext:
     """The frozen pretext model of a checkpoint; of the options, input length and statistics concern it."""
-    return load_pretext(checkpoint.state, **{key: options[key] for key in ("frames", "statistics") if key in options})
+    return load_pretext(
+        published(checkpoint).state, **{key: options[key] for key in ("frames", "statistics") if key in options}
+    )
 
 
 def load_pretext(
