@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 
 from fungi_audio.datasets.datafiles import place
-from fungi_audio.frontends import cache as fbank_cache
+from fungi_audio.frontends import cache, named
 from joblog import job
 
 with job(snakemake):
     clips = pd.read_parquet(snakemake.input.clips)
     root = place(clips, snakemake.input.audio, snakemake.config["data_root"], snakemake.threads)
     output = Path(snakemake.output.fbank)
-    fbank_cache.build([root / wav for wav in clips["wav"]], int(snakemake.wildcards.frames), output, snakemake.threads)
+    cache.build([root / wav for wav in clips["wav"]], named(output.stem), output, snakemake.threads)
     train = np.flatnonzero(clips["split"].isna() | (clips["split"] == "train"))
-    fbank_cache.write_statistics(output, train, Path(snakemake.output.statistics))
+    cache.write_statistics(output, train, Path(snakemake.output.statistics))
