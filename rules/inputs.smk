@@ -1,30 +1,24 @@
 # Audio -> what networks read: a front end's values, once a dataset, shared by all backbones and features.
-import fungi_audio.frontends
+from fungi_audio import frontends
 
 
-def inputs_reading(wildcards):
-    return fungi_audio.frontends.reading(wildcards.inputs)
-
-
-def inputs_seconds(wildcards):
-    return cost.clip_seconds(dataset(wildcards), inputs_reading(wildcards))
-
-
-def inputs_cost(wildcards):
-    clips = cost.clips(dataset(wildcards))
-    return cost.inputs_seconds(clips, inputs_seconds(wildcards), cores=8)
+def inputs_share(wildcards):
+    """Clips, and seconds of each; one length for all stands in the name of the cache."""
+    frames = wildcards.inputs.rpartition("-")[2]
+    seconds = int(frames) / 100 if frames.isdecimal() else cost.clip_seconds(dataset(wildcards))
+    return cost.clips(dataset(wildcards)), seconds
 
 
 def inputs_memory(wildcards):
-    clips, seconds = cost.clips(dataset(wildcards)), inputs_seconds(wildcards)
-    return cost.inputs_mb(clips, seconds, inputs_reading(wildcards).values, cores=8)
+    values = frontends.kind_of(wildcards.inputs).values
+    return cost.inputs_mb(*inputs_share(wildcards), values, cores=8)
 
 
 rule inputs:
     input:
         clips="results/{dataset}/clips.parquet",
         audio=lambda wildcards: audio_folder(
-            wildcards.dataset, inputs_reading(wildcards).rate
+            wildcards.dataset, frontends.kind_of(wildcards.inputs).rate
         ),
     output:
         values="results/{dataset}/{inputs}.npy",
@@ -34,18 +28,22 @@ rule inputs:
     benchmark:
         "results/benchmarks/inputs/{dataset}-{inputs}.tsv"
     wildcard_constraints:
-        inputs=fungi_audio.frontends.FIXED,
+        inputs=frontends.FIXED,
     group:
         prepared
     conda:
         "../envs/torch.yaml"
     threads: 8
     resources:
-        **cpu_job(inputs_cost, inputs_memory, group="audio"),
+        **cpu_job(
+            lambda wildcards: cost.inputs_seconds(*inputs_share(wildcards), cores=8),
+            inputs_memory,
+            group="audio",
+        ),
     params:
-        rate=lambda wildcards: inputs_reading(wildcards).rate,
+        rate=lambda wildcards: frontends.kind_of(wildcards.inputs).rate,
         code=lambda wildcards: code_digest(
-            "frontends.cache", fungi_audio.frontends.module_of(wildcards.inputs)
+            "frontends.cache", frontends.module_of(wildcards.inputs)
         ),
     script:
         "../scripts/inputs.py"
@@ -58,4 +56,4 @@ use rule inputs as ragged_inputs with:
         offsets="results/{dataset}/{inputs}.offsets.npy",
         statistics="results/{dataset}/{inputs}.json",
     wildcard_constraints:
-        inputs=fungi_audio.frontends.RAGGED,
+        inputs=frontends.RAGGED,

@@ -10,6 +10,7 @@ import torch
 from fungi_audio.audio import read as audio
 from fungi_audio.errors import DataError
 from fungi_audio.frontends import cache as fbank_cache
+from fungi_audio.frontends.kaldi import Fbank
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def one_thread():
 
 def test_workers_do_not_matter(clips, tmp_path, one_thread):
     for workers in (1, 2):
-        fbank_cache.build(clips, 64, tmp_path / f"{workers}.npy", workers)
+        fbank_cache.build(clips, Fbank(64), tmp_path / f"{workers}.npy", workers)
     one, two = (audio.open_cache(tmp_path / f"{workers}.npy") for workers in (1, 2))
     assert one.shape == (40, 64, 128)
     assert np.array_equal(one, two)
@@ -69,7 +70,7 @@ def test_every_bad_clip_is_named(clips, tmp_path):
     output = tmp_path / "out" / "fbank.npy"
     output.parent.mkdir()
     with pytest.raises(DataError) as caught:
-        fbank_cache.build([*clips[:33], *(tmp_path / name for name in bad)], 64, output, 2)
+        fbank_cache.build([*clips[:33], *(tmp_path / name for name in bad)], Fbank(64), output, 2)
     assert "4 clips" in str(caught.value)
     for name, reason in bad.items():
         line = next(line for line in str(caught.value).splitlines() if name in line)
@@ -78,7 +79,7 @@ def test_every_bad_clip_is_named(clips, tmp_path):
 
 
 def test_statistics_are_those_of_the_training_clips(clips, tmp_path):
-    fbank_cache.build(clips, 32, tmp_path / "fbank.npy", 1)
+    fbank_cache.build(clips, Fbank(32), tmp_path / "fbank.npy", 1)
     rows = np.arange(3, 40, 2)
     fbank_cache.write_statistics(tmp_path / "fbank.npy", rows, tmp_path / "statistics.json")
     measured = json.loads((tmp_path / "statistics.json").read_text())

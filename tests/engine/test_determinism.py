@@ -14,6 +14,7 @@ from fungi_audio.engine.projection import make_head, make_signs
 from fungi_audio.evaluate import scores
 from fungi_audio.files import activations, features
 from fungi_audio.frontends import cache as fbank_cache
+from fungi_audio.frontends.kaldi import Fbank
 from fungi_audio.models.ssast import network as ssast
 
 CLIPS, FRAMES, VIEWS, SEED = 24, 48, 2, 1
@@ -82,7 +83,7 @@ def run(clips: Path, folder: Path, way: Way) -> Result:
     labels = [f"tone {n % 3}" for n in number]
     table = pd.DataFrame({"clip_id": names, "label": labels, "fold": [n // 3 % 2 + 1 for n in number], "split": None})
     cache = folder / "fbank.npy"
-    fbank_cache.build([clips / name for name in names], FRAMES, cache, way.workers)
+    fbank_cache.build([clips / name for name in names], Fbank(FRAMES), cache, way.workers)
     backbone = ssast.build(STATE, FRAMES, layer=2).to(way.device).set_precision(way.dtype)
     parts: dict[str, list[str | Path]] = {name: [] for name in FEATURES}
     for number in range(way.shards):

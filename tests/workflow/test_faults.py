@@ -26,6 +26,7 @@ from fungi_audio.files.archives import unpack
 from fungi_audio.files.download import fetch
 from fungi_audio.files.whole import write_text
 from fungi_audio.frontends import cache as fbank_cache
+from fungi_audio.frontends.kaldi import Fbank
 from tests.conftest import ROOT
 from tests.data.test_archives import write_zip
 from tests.data.test_data_rules import CLIPS as SOUNDS
@@ -83,7 +84,7 @@ WRITERS: dict[str, Callable[[Path, Path], None]] = {
     "unpack": lambda inputs, path: unpack(inputs / "a.zip", path, 1),
     "resample": lambda inputs, path: resample(TABLE, inputs / "44100", path, link=True),
     "data_root": lambda inputs, path: place(TABLE, inputs / "16000", path),
-    "log-mel cache": lambda inputs, path: fbank_cache.build([inputs / "16000" / n for n in NAMES], 64, path, 1),
+    "log-mel cache": lambda inputs, path: fbank_cache.build([inputs / "16000" / n for n in NAMES], Fbank(64), path, 1),
     "activations": write_activations,
     "features": write_features,
     "scores": write_scores,
@@ -138,7 +139,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy, torch
 from torch.utils.data import DataLoader
-from fungi_audio import audio, fbank_cache
+from fungi_audio.frontends import cache, kaldi
 from joblog import job
 snakemake = SimpleNamespace(rule="encode", log=["logs/encode/1.log"], input=[], output=[], params={}, config={})
 resource.setrlimit(resource.RLIMIT_AS, (1 << 34, 1 << 34))
@@ -181,8 +182,8 @@ def test_a_defect_keeps_its_traceback(tmp_path: Path) -> None:
 
 
 DEADLY = {
-    "of the log-mel cache": "audio.read = lambda path: os.kill(os.getpid(), 9); "
-    "fbank_cache.build([Path('a.wav')], 64, Path('fbank.npy'), 1)",
+    "of the log-mel cache": "kaldi.Fbank.read = lambda *_: os.kill(os.getpid(), 9); "
+    "cache.build([Path('a.wav')], kaldi.Fbank(64), Path('fbank.npy'), 1)",
     "of a loader": "list(DataLoader([1], num_workers=1, worker_init_fn=lambda number: os.kill(os.getpid(), 9)))",
 }
 

@@ -14,6 +14,7 @@ from ..audio.read import normalise, open_cache
 from ..datasets import folds
 from ..errors import CheckpointError, ConfigError, DataError
 from ..frontends import cache as fbank_cache
+from ..frontends.kaldi import Fbank
 from ..models.checkpoints import load
 from ..models.ssast.definition import check_layer
 from ..models.ssast.network import SPECIAL, SSAST, read
@@ -69,7 +70,7 @@ def log_mels(paths: Sequence[Path], frames: int, workers: int) -> Iterator[np.nd
     """Log-mels of clips in a temporary file, float32 `[clips, frames, mel]`."""
     with TemporaryDirectory() as folder:
         cache = Path(folder) / "fbank.npy"
-        fbank_cache.build(paths, frames, cache, workers)
+        fbank_cache.build(paths, Fbank(frames), cache, workers)
         yield open_cache(cache)
 
 
