@@ -16,10 +16,12 @@ from safetensors.torch import save_file
 
 from .errors import ConfigError
 from .files import whole
+from .groups import groups
 from .randomness import generator
 
 ROW_GROUP = 8  # rows of G whose signs start on a byte
-ROW_BLOCK = 16  # rows of G projected at a time: their expanded signs should stay in the CPU's cache
+ROW_BLOCK = 8  # rows of G projected at a time: their expanded signs should stay in the CPU's cache
+CLIPS = {"cpu": 32, "cuda": 256}  # that are projected at once
 
 
 class Signs(NamedTuple):
@@ -104,14 +106,16 @@ def project(delta: torch.Tensor, inputs: torch.Tensor, signs: Signs) -> torch.Te
     if inputs.shape[-1] + 1 == signs.columns:
         inputs = torch.cat([inputs, inputs.new_ones(*inputs.shape[:-1], 1)], dim=-1)
     k = len(signs.bits)
-    projected = delta.new_zeros(k, len(delta))
+    batches = [batch for _, batch in groups(CLIPS[delta.device.type], delta, inputs)]
+    projected = [part.new_zeros(k, len(part)) for part, _ in batches]
     expanded = None
     for first in range(0, signs.rows, ROW_BLOCK):
         last = min(first + ROW_BLOCK, signs.rows)
         expanded = signs.expand(first, last, expanded if last - first == ROW_BLOCK else None)
-        block = delta[..., first:last].transpose(1, 2) @ inputs
-        projected.addmm_(expanded, block.flatten(1).T)
-    return projected.T.contiguous().mul_(k**-0.5)
+        for out, (part, x) in zip(projected, batches, strict=True):
+            block = part[..., first:last].transpose(1, 2) @ x
+            out.addmm_(expanded, block.flatten(1).T)
+    return torch.cat(projected, dim=1)[:, : len(delta)].T.contiguous().mul_(k**-0.5)
 
 
 class Head(NamedTuple):

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from ..groups import groups, tail_group
+
 
 class Activations(NamedTuple):
     """What the tail needs of one batch of clips or views.
@@ -57,8 +59,14 @@ class Backbone(nn.Module, ABC):
 
     def pooled(self, activations: Activations) -> torch.Tensor:
         """The embedding `[n, width]` of stored activations, without autograd."""
+        size = tail_group(self.positions, activations.inputs.device)
         with torch.no_grad():
-            return self.embedding(self.target(activations.inputs), activations.context)
+            return torch.cat(
+                [
+                    self.embedding(self.target(inputs), context)[:count]
+                    for count, (inputs, context) in groups(size, *activations)
+                ]
+            )
 
     @property
     def gradient_shape(self) -> tuple[int, int]:

@@ -7,9 +7,8 @@ import torch
 from ..backbones.base import Activations, Backbone
 from ..errors import ConfigError, NotFinite
 from ..gradient import gradient_terms
+from ..groups import groups, tail_group
 from ..projection import Signs, project
-
-TAIL_POSITIONS = 8192  # that go through the tail at once: 100 MB an MLP activation of the base model
 
 
 class Objective(ABC):
@@ -44,13 +43,14 @@ class GradientObjective(Objective):
         if signs is None:
             raise ConfigError("a gradient feature needs a projection")
         views = max(self.views, 1)
-        count = views * max(1, TAIL_POSITIONS // (views * activations.inputs.shape[1]))
-        batches = zip(*(tensor.split(count) for tensor in activations), strict=True)
+        clips = [tensor.unflatten(0, (-1, views)) for tensor in activations]
+        size = tail_group(views * activations.inputs.shape[1], activations.inputs.device)
         terms = []
-        for number, batch in enumerate(batches):
+        for number, (count, parts) in enumerate(groups(size, *clips)):
             try:
-                terms.append(gradient_terms(backbone, Activations(*batch), self.loss, views))
+                batch = gradient_terms(backbone, Activations(*(part.flatten(0, 1) for part in parts)), self.loss, views)
             except NotFinite as error:
-                raise NotFinite([number * count // views + clip for clip in error.clips]) from error
+                raise NotFinite([number * size + clip for clip in error.clips if clip < count]) from error
+            terms.append([tensor[:count] for tensor in batch])
         delta, inputs = (torch.cat(tensors) for tensors in zip(*terms, strict=True))
         return project(delta, inputs, signs)
