@@ -150,6 +150,24 @@ def test_fp32(way: str, clips: Path, tmp_path: Path, reference: Result) -> None:
     pd.testing.assert_frame_equal(result.table, reference.table, check_exact=True)
 
 
+@pytest.mark.fault("determinism", "gradients of {size} clips at once, fp32 on the CPU", "features within 1e-7")
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 11, 33])
+@pytest.mark.parametrize("name", FEATURES)
+@pytest.mark.parametrize("pooling", ["cls", "avg"])
+def test_only_the_gradients_batch_changes(size: int, name: str, pooling: str) -> None:
+    clips, views = 70, VIEWS if name == "simclr" else 1
+    backbone = ssast.build(STATE, FRAMES, layer=2, pooling=pooling, gradient_tokens="all")
+    inputs = torch.randn(clips * views, FRAMES, 128, generator=torch.Generator().manual_seed(2))
+    trunk = Activations(*(tensor.clone() for tensor in backbone.activations(inputs)))
+    artifacts = {"head": make_head(192, SEED, name)} if name != "embedding" else {}
+    artifacts |= {"comparison": COMPARISON} if name == "simclr" else {}
+    objective, signs = extract.objective_for(FEATURES[name], **artifacts), make_signs(192, 192, 193, SEED)
+    parts = zip(*(tensor.split(size * views) for tensor in trunk), strict=True)
+    whole = objective.features(backbone, trunk, signs)
+    cut = torch.cat([objective.features(backbone, Activations(*part), signs) for part in parts])
+    assert ((cut - whole).norm(dim=1) / whole.norm(dim=1)).max() < 1e-7
+
+
 @pytest.mark.fault("determinism", "{way}, bf16 on the CPU", "features within 0.01")
 @pytest.mark.parametrize("way", ["three shards", "batches of one", "clips in another order", "all at once"])
 def test_bf16(way: str, clips: Path, tmp_path: Path, reference_bf16: Result) -> None:

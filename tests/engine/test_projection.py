@@ -34,7 +34,7 @@ def test_clips_do_not_depend_on_their_batch():
     together = project(delta, inputs, signs)
     for first, last in ((0, 1), (3, 20), (20, 40)):
         part = project(delta[first:last], inputs[first:last], signs)
-        assert ((part - together[first:last]).norm(dim=1) / part.norm(dim=1)).max() < 1e-6
+        assert ((part - together[first:last]).norm(dim=1) / part.norm(dim=1)).max() < 1e-7
 
 
 def test_norms_survive():
