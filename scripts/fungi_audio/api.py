@@ -18,6 +18,7 @@ from .frontends.base import Statistics
 from .frontends.kaldi import Fbank
 from .frontends.views import view_keys
 from .models.base import Inputs
+from .objectives import takes
 from .objectives.base import Objective
 from .objectives.embedding import Embedding
 from .objectives.extract import objective_for, of_inputs
@@ -101,13 +102,17 @@ class Extractor:
     def _objective(self, name: str, compared: torch.Tensor | None) -> Objective:
         settings = self.definitions[name]
         artifacts: dict[str, Any] = {}
-        if settings["objective"] != "embedding":
+        known = takes(settings["objective"]).parameters
+        if "head" in known:
             artifacts["head"] = make_head(self.backbone.width, self.seed, settings["objective"])
-        if settings["objective"] == "simclr":
+        if "comparison" in known:
             if compared is None:
                 raise ConfigError(f"feature {name!r} compares with training clips; pass their values as `comparison`")
             artifacts["comparison"] = compared
-        return objective_for(settings, **artifacts)
+        objective = objective_for(settings, **artifacts)
+        if objective.pretext:
+            raise ConfigError(f"feature {name!r} needs the heads of the pretraining; the workflow has it, this not")
+        return objective
 
     def load(self, paths: Sequence[str | Path]) -> list[np.ndarray]:
         """What the backbone reads of audio files at its rate, each float32 `[frames, columns]`, not normalised.

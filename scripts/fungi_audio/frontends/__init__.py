@@ -8,6 +8,7 @@ from ..errors import ConfigError
 if TYPE_CHECKING:
     from .base import FrontEnd
 
+
 class Kind(NamedTuple):
     """A front end whose values are cached.
 

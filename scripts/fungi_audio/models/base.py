@@ -31,6 +31,11 @@ class Inputs(NamedTuple):
     values: torch.Tensor
     lengths: torch.Tensor
 
+    @classmethod
+    def alike(cls, values: torch.Tensor) -> "Inputs":
+        """A batch of clips of one length."""
+        return cls(values, torch.full((len(values),), values.shape[1], device=values.device))
+
 
 class Frames(NamedTuple):
     """Embeddings over time.
