@@ -82,12 +82,12 @@ def checkpoint(wildcards):
 def shape_of(name):
     """The shape of a backbone, for the cost model; one that this run pretrains is as its definition says."""
     definition = config["backbones"][name]
-    checkpoint = definition["checkpoint"]
-    kind, _, pretraining = checkpoint.partition(":")
+    named = definition["checkpoint"]
+    kind, _, pretraining = named.partition(":")
     if kind == "pretrain":
         settings = config["pretrain"][pretraining]
-        checkpoint = f"{settings['size']}-{settings['kind']}"
-    return module("definition", definition["family"]).shape(definition, checkpoint)
+        named = f"{settings['size']}-{settings['kind']}"
+    return module("definition", definition["family"]).shape(definition, named)
 
 
 def view_set(settings):

@@ -22,7 +22,7 @@ rule download_checkpoint:
     resources:
         **cpu_job(),
     params:
-        places=lambda wildcards: places(backbone(wildcards)["checkpoint"]),
+        url=lambda wildcards: backbone(wildcards)["checkpoint"],
     script:
         "../scripts/download_checkpoint.py"
 

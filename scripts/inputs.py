@@ -11,7 +11,7 @@ from joblog import job
 
 with job(snakemake):
     clips = pd.read_parquet(snakemake.input.clips)
-    root = place(clips, snakemake.input.audio, snakemake.config["data_root"], snakemake.threads, snakemake.params.rate)
+    root = place(clips, snakemake.input.audio, snakemake.config["data_root"], snakemake.threads)
     output, front = Path(snakemake.output.values), named(snakemake.wildcards.inputs)
     cache.build([root / wav for wav in clips["wav"]], front, output, snakemake.threads)
     train = np.flatnonzero(clips["split"].isna() | (clips["split"] == "train"))
