@@ -1,5 +1,7 @@
 # What the stages share: definitions by name, where files lie, shards and folds.
-from fungi_audio.files.download import local_path
+import re
+
+from fungi_audio.files import sources
 from fungi_audio.files.provenance import code_digest
 from fungi_audio.models.definitions import presets
 from fungi_audio.run.checks import fold_names
@@ -67,16 +69,38 @@ def folds(name):
     return fold_names(config["datasets"][name])
 
 
+def places(name):
+    """Where a backbone's checkpoint is downloaded from, each with the digest that a preset knows."""
+    location = config["backbones"][name]["checkpoint"]
+    preset = presets().get(location)
+    return [*map(tuple, preset.places)] if preset else [(location, None)]
+
+
 def checkpoint(wildcards):
-    """Where a backbone's checkpoint lies: made by this run, downloaded, or a local file."""
-    source = backbone(wildcards)["checkpoint"]
-    kind, _, name = source.partition(":")
+    """Where a backbone's checkpoint lies: made by this run, downloaded, or a local file or folder."""
+    location, name = backbone(wildcards)["checkpoint"], wildcards.backbone
+    kind, _, made = location.partition(":")
     if kind == "pretrain":
-        return f"results/pretrain/{name}/checkpoint.safetensors"
+        return f"results/pretrain/{made}/checkpoint.safetensors"
     if kind == "random":
-        return f"results/checkpoints/{wildcards.backbone}.safetensors"
-    path = None if source in presets() else local_path(source)
-    return str(path) if path else f"resources/checkpoints/{wildcards.backbone}.pth"
+        return f"results/checkpoints/{name}.safetensors"
+    path = None if location in presets() else sources.local(location)
+    if path:
+        return str(path)
+    file = sources.checkpoint_name(name, [place for place, _ in places(name)])
+    return f"resources/checkpoints/{file}"
+
+
+def repositories():
+    """A pattern of the backbones whose downloaded checkpoint is a folder."""
+    found = [name for name in config["backbones"] if is_folder(name)]
+    return "|".join(map(re.escape, found)) or "(?!)"
+
+
+def is_folder(name):
+    places_ = [place for place, _ in places(name)]
+    known = places_[0].startswith("hf:")
+    return known and sources.checkpoint_name(name, places_) == name
 
 
 def shape_of(name):

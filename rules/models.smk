@@ -10,11 +10,13 @@ def any_input(wildcards):
 
 rule download_checkpoint:
     output:
-        update("resources/checkpoints/{backbone}.pth"),
+        update("resources/checkpoints/{backbone}{suffix}"),
+    wildcard_constraints:
+        suffix=r"\.(pth|pt|ckpt|bin|safetensors)",
     log:
-        "logs/download_checkpoint/{backbone}.log",
+        "logs/download_checkpoint/{backbone}{suffix}.log",
     benchmark:
-        "results/benchmarks/download_checkpoint/{backbone}.tsv"
+        "results/benchmarks/download_checkpoint/{backbone}{suffix}.tsv"
     localrule: True
     conda:
         "../envs/data.yaml"
@@ -22,9 +24,21 @@ rule download_checkpoint:
     resources:
         **cpu_job(),
     params:
-        url=lambda wildcards: backbone(wildcards)["checkpoint"],
+        places=lambda wildcards: places(wildcards.backbone),
     script:
         "../scripts/download_checkpoint.py"
+
+
+# A repository of the Hub is a folder: weights, and the JSON files that say what they are.
+use rule download_checkpoint as download_repository with:
+    output:
+        directory("resources/checkpoints/{backbone}"),
+    wildcard_constraints:
+        backbone=repositories(),
+    log:
+        "logs/download_repository/{backbone}.log",
+    benchmark:
+        "results/benchmarks/download_repository/{backbone}.tsv"
 
 
 # As for archives: a digest that is pinned later is checked, and nothing is made again.

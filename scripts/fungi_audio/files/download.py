@@ -15,6 +15,7 @@ from requests.adapters import HTTPAdapter
 
 from ..errors import ConfigError, StorageError
 from ..progress import progress
+from .confirmation import follow, is_page
 from .provenance import shown
 from .whole import sha256 as digest_of
 from .whole import storage_errors, sync, write_text
@@ -62,7 +63,9 @@ def local_path(location: str) -> Path | None:
         raise ConfigError(f"{location!r} is not a path: {error} Write ./~… for a name that begins with ~") from error
 
 
-def fetch(url: str, path: str | Path, sha256: str | None = None, allow_http: bool = False) -> str:
+def fetch(
+    url: str, path: str | Path, sha256: str | None = None, allow_http: bool = False, authorization: str | None = None
+) -> str:
     """Download a file; it gets its name when it is complete and, where a digest is given, correct.
 
     An interrupted download lies beside it as ``{name}.part`` and goes on where it stopped when the
@@ -76,6 +79,7 @@ def fetch(url: str, path: str | Path, sha256: str | None = None, allow_http: boo
         path: where the file goes.
         sha256: the expected digest, hexadecimal.
         allow_http: also follow http URLs and redirects.
+        authorization: the header of that name, for the URL's own host alone.
 
     Returns:
         The SHA-256 of the file.
@@ -88,7 +92,11 @@ def fetch(url: str, path: str | Path, sha256: str | None = None, allow_http: boo
     path = Path(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        digest = sha256 if sha256 and _has(path, sha256) else _replace(url, path, sha256, allow_http)
+        if sha256 and _has(path, sha256):
+            digest = sha256
+        else:
+            with _session(allow_http, authorization) as session:
+                digest = _replace(session, url, path, sha256)
     record(path, digest, path.with_name(path.name + ".sha256"))
     return digest
 
@@ -113,12 +121,12 @@ def record(path: str | Path, digest: str, file: str | Path) -> None:
     write_text(file, f"{digest}  {Path(path).name}\n")
 
 
-def _replace(url: str, path: Path, sha256: str | None, allow_http: bool) -> str:
+def _replace(session: requests.Session, url: str, path: Path, sha256: str | None) -> str:
     """Complete the download beside `path`, check it, give it its name; the digest."""
     part = path.with_name(path.name + ".part")
     _with_variables(url)
     if not (sha256 and _has(part, sha256)):
-        _complete(url, part, allow_http)
+        _complete(session, url, part)
     digest = digest_of(part)
     _validator_file(part).unlink(missing_ok=True)
     if sha256 not in (None, digest):
@@ -147,37 +155,40 @@ def _has(path: Path, digest: str) -> bool:
     return path.is_file() and digest_of(path) == digest
 
 
-def _complete(url: str, part: Path, allow_http: bool) -> None:
+def _complete(session: requests.Session, url: str, part: Path) -> None:
     """Download into `part`, again and again from where it broke off, until it is complete."""
     failures = 0
-    with _session(allow_http) as session:
-        while True:
-            held = _size(part)
-            try:
-                return _transfer(session, url, part)
-            except requests.exceptions.InvalidSchema:
+    while True:
+        held = _size(part)
+        try:
+            return _transfer(session, url, part)
+        except requests.exceptions.InvalidSchema:
+            raise StorageError(
+                f"{shown(url)} is, or redirects to, an address that is not https. Use an https URL"
+                + (
+                    ""
+                    if "http://" in session.adapters
+                    else ", or set `allow_http: true` in the config if plain http is meant"
+                )
+            ) from None
+        except (requests.RequestException, ValueError) as error:  # ValueError: of a redirect to what is no URL
+            failures = 1 if _size(part) > held else failures + 1
+            reason, passing = _explain(error)
+            if not passing or failures == ATTEMPTS:
                 raise StorageError(
-                    f"{shown(url)} is, or redirects to, an address that is not https. Use an https URL"
-                    + ("" if allow_http else ", or set `allow_http: true` in the config if plain http is meant")
+                    f"{shown(url)} cannot be downloaded: {reason}. Check the URL and the connection and run again; "
+                    "what has arrived is kept"
                 ) from None
-            except (requests.RequestException, ValueError) as error:  # ValueError: of a redirect to what is no URL
-                failures = 1 if _size(part) > held else failures + 1
-                reason, passing = _explain(error)
-                if not passing or failures == ATTEMPTS:
-                    raise StorageError(
-                        f"{shown(url)} cannot be downloaded: {reason}. Check the URL and the connection and run again; "
-                        "what has arrived is kept"
-                    ) from None
-                pause = BACKOFF * 2 ** (failures - 1)
-                log.warning("%s: %s; next attempt in %g s", shown(url), reason, pause)
-                time.sleep(pause)
+            pause = BACKOFF * 2 ** (failures - 1)
+            log.warning("%s: %s; next attempt in %g s", shown(url), reason, pause)
+            time.sleep(pause)
 
 
 def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _session(allow_http: bool) -> requests.Session:
+def _session(allow_http: bool, authorization: str | None) -> requests.Session:
     """A session that knows https (and http) only: a redirect to another scheme has no adapter.
 
     It asks once: urllib3's own attempts would wait for as long as a server says. What urllib3 logs holds whole
@@ -188,6 +199,8 @@ def _session(allow_http: bool) -> requests.Session:
     session.adapters.clear()
     for prefix in ["https://", "http://"] if allow_http else ["https://"]:
         session.mount(prefix, HTTPAdapter(max_retries=0))
+    if authorization:
+        session.headers["Authorization"] = authorization
     return session
 
 
@@ -216,7 +229,8 @@ def _transfer(session: requests.Session, url: str, part: Path) -> None:
     headers = {"Accept-Encoding": "identity"}
     if held and (validator := _recall(part, url)):
         headers |= {"Range": f"bytes={held}-", "If-Range": validator}
-    with session.get(_with_variables(url), headers=headers, stream=True, timeout=TIMEOUT) as response:
+    first = session.get(_with_variables(url), headers=headers, stream=True, timeout=TIMEOUT)
+    with follow(session, first, shown(url), headers) as response:
         answer = _read_headers(response, url, part)
         if held and answer.start == answer.total:
             return
@@ -237,18 +251,21 @@ def _read_headers(response: requests.Response, url: str, part: Path) -> Answer:
     first, total = (ranges[1], int(ranges[2])) if ranges else (None, None)
     etag = headers.get("ETag", "W/")
     validator = headers.get("Last-Modified", "") if etag.startswith("W/") else etag
+    changed = validator not in ("", _recall(part, url))
     status = f"{response.status_code} {responses.get(response.status_code, '')}".strip()
     match response.status_code:
-        case requests.codes.ok if headers.get("Content-Type", "").startswith("text/html"):
-            raise StorageError(f"{shown(url)} is a web page, not a file; use the address of the download itself")
+        case requests.codes.ok if is_page(response):
+            raise StorageError(
+                f"{shown(url)} leads to a web page, not to a file; use the address of the download itself"
+            )
         case requests.codes.ok if "Content-Encoding" in headers:
             return Answer(0, None, "")
         case requests.codes.ok:
             length = headers.get("Content-Length", "")
             return Answer(0, int(length) if length.isdecimal() else None, validator)
-        case requests.codes.partial_content if first == str(held):
+        case requests.codes.partial_content if first == str(held) and not changed:
             return Answer(held, total, validator)
-        case requests.codes.requested_range_not_satisfiable if total == held:
+        case requests.codes.requested_range_not_satisfiable if total == held and not changed:
             return Answer(held, held, validator)
         case requests.codes.partial_content | requests.codes.requested_range_not_satisfiable:
             _validator_file(part).unlink(missing_ok=True)

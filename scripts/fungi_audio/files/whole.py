@@ -144,6 +144,10 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
-    with Path(path).open("rb") as file:
+    """Hexadecimal SHA-256 of a file's content; of a folder of files, as ``LC_ALL=C sha256sum * | sha256sum`` there."""
+    path = Path(path)
+    if path.is_dir():
+        lines = (f"{sha256(file)}  {file.name}\n" for file in sorted(path.iterdir()))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

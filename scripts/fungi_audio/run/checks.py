@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from ..datasets.source import locate
 from ..errors import ConfigError, suggest
 from ..files.download import local_path
+from ..files.sources import local
 from ..models.definitions import presets
 from ..models.ssast.definition import DEPTH, check_layer
 from ..registry import REGISTRY, module
@@ -137,7 +138,7 @@ def _check_backbone(key: str, definition: Mapping[str, Any], allow_http: bool) -
         raise ConfigError(f"{key}: pretrain:{name} trains a network of family {TRAINABLE}; write `family: {TRAINABLE}`")
     if kind in ("random", "pretrain"):
         return
-    path = local_path(checkpoint)
+    path = _explained(key, local, checkpoint)
     if path and not path.exists():
         raise ConfigError(
             f"{key}.checkpoint is {checkpoint!r}: no such file, "
@@ -215,8 +216,8 @@ def _check_pretext(config: Config) -> None:
             raise ConfigError(f"{where} has another layer or target; leave `layer` and `target` out for these features")
 
 
-def _explained(where: str, check: Any, *values: Any) -> None:
+def _explained(where: str, check: Any, *values: Any) -> Any:
     try:
-        check(*values)
+        return check(*values)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error

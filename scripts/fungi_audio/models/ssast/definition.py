@@ -187,12 +187,21 @@ _DROPBOX = {
 }
 
 
+MIRRORS = {  # of the patch models, in transformers' names; digests as a third party reports them
+    "tiny": Place("hf://Simon-Kotchou/ssast-tiny-patch-audioset-16-16/model.safetensors"),
+    "small": Place("hf://Simon-Kotchou/ssast-small-patch-audioset-16-16/model.safetensors"),
+    "base": Place(
+        "hf://Simon-Kotchou/ssast-base-patch-audioset-16-16@f67df8e895e787bad0aec434563e8f0a1f61c794/model.safetensors",
+        "a31a7f70fea7648847882ecd278369f6f1b1cb0050364c4dff7d3c8cf8aabfe6",
+    ),
+}
+
+
 def _preset(name: str, path: str) -> Preset:
-    places = [Place(f"https://www.dropbox.com/s/{path}?dl=1")]
-    size = name.split("-")[1]
-    if name.endswith("-patch-400"):
-        places.append(Place(f"hf://Simon-Kotchou/ssast-{size}-patch-audioset-16-16"))
-    return Preset("ssast", tuple(places), "SSAST, AudioSet and LibriSpeech, BSD-3-Clause")
+    """The published link, and for the patch models a mirror without pretext heads."""
+    mirrors = [MIRRORS[name.split("-")[1]]] if name.endswith("-patch-400") else []
+    places = (Place(f"https://www.dropbox.com/s/{path}?dl=1"), *mirrors)
+    return Preset("ssast", places, "SSAST; AudioSet and LibriSpeech; BSD-3-Clause")
 
 
 PRESETS = {name: _preset(name, path) for name, path in _DROPBOX.items()}
