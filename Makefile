@@ -19,10 +19,10 @@ test: .venv/.complete sox lint
 
 test-slow: .venv/.complete sox
 	$(BIN)/python -m pytest -m "slow and not slurm" -n 2 --dist loadgroup
-	tests/slurm/run -m "slurm and slow"
+	tests/cluster/run -m "slurm and slow"
 
 test-slurm: .venv/.complete sox
-	tests/slurm/run
+	tests/cluster/run
 
 lint: .venv/.complete
 	$(BIN)/ruff check .

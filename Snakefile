@@ -8,7 +8,7 @@ sys.path.insert(0, str(PROJECT / "scripts"))
 
 from snakemake.utils import min_version
 
-from fungi_audio.config import load
+from fungi_audio.run.config import load
 from fungi_audio.errors import FungiError
 
 min_version("9.0")
@@ -25,21 +25,14 @@ except FungiError as error:
 
 include: "rules/common.smk"
 include: "rules/resources.smk"
-include: "rules/download.smk"
-include: "rules/resample.smk"
-include: "rules/datafiles.smk"
-include: "rules/extraction.smk"
-include: "rules/fbank.smk"
-include: "rules/training.smk"
-include: "rules/applied.smk"
-include: "rules/pretrain.smk"
-include: "rules/backbone.smk"
-include: "rules/encode.smk"
-include: "rules/gradient.smk"
+include: "rules/data.smk"
+include: "rules/audio.smk"
+include: "rules/inputs.smk"
+include: "rules/models.smk"
+include: "rules/features.smk"
+include: "rules/train.smk"
 include: "rules/finetune.smk"
 include: "rules/apply.smk"
-include: "rules/masked.smk"
-include: "rules/results.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fungi_audio.provenance import versions
+from fungi_audio.files.provenance import versions
 
 Variants = dict[str, Callable[[], object]]
 

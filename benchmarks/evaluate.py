@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fungi_audio import features
 from fungi_audio.evaluate import scores
-from fungi_audio.provenance import versions
+from fungi_audio.files import features
+from fungi_audio.files.provenance import versions
 
 CLIPS, CLASSES, WIDTH, FOLDS = 2000, 50, 768, 5
 BLOCKS = ("embedding", "kl", "simclr")

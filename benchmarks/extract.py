@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from fungi_audio.backbones import ssast
-from fungi_audio.backbones.base import Activations
-from fungi_audio.encode import Source, batch_size, encode
+from fungi_audio.engine.encode import Source, batch_size, encode
+from fungi_audio.engine.projection import Head, make_head, make_signs
+from fungi_audio.models.split import Activations
+from fungi_audio.models.ssast import network as ssast
 from fungi_audio.objectives import build_objective
-from fungi_audio.projection import Head, make_head, make_signs
 
 from .common import Variants, arguments, machine, paired, peak_megabytes, ratio, report
 from .naive import Naive, one_at_a_time

@@ -1,6 +1,6 @@
 """Time and GPU utilisation of a run on 1, 8, 64 and 512 GPUs, simulated from its plan.
 
-    python -m benchmarks.makespan --configfile tests/slurm/audioset.yaml
+    python -m benchmarks.makespan --configfile tests/cluster/audioset.yaml
 
 The jobs, their order and what they ask for come from the dry run of the real workflow; how long a job takes
 is the cost model's prediction (the run time it asks for, less the margin) plus `--start` seconds for Slurm,
@@ -18,7 +18,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from fungi_audio import cost
+from fungi_audio.run import cost
 
 from .common import machine, report
 
@@ -116,7 +116,7 @@ def makespan(jobs: list[Job], gpus: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--configfile", type=Path, default=ROOT / "tests" / "slurm" / "audioset.yaml")
+    parser.add_argument("--configfile", type=Path, default=ROOT / "tests" / "cluster" / "audioset.yaml")
     parser.add_argument("--start", type=float, default=40, help="seconds a job costs beside its work (default 40)")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     options = parser.parse_args()

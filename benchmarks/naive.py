@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fungi_audio.backbones.ssast import SSAST
-from fungi_audio.backbones.transformer import HEAD_WIDTH
-from fungi_audio.projection import Head, Signs
+from fungi_audio.engine.projection import Head, Signs
+from fungi_audio.models.blocks import HEAD_WIDTH
+from fungi_audio.models.ssast.network import SSAST
 
 
 class Naive:

@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from fungi_audio import fbank_cache
-from fungi_audio.archives import unpack
-from fungi_audio.datafiles import place
+from fungi_audio.audio.resample import resample
+from fungi_audio.datasets.datafiles import place
 from fungi_audio.datasets.index import index
-from fungi_audio.resample import resample
+from fungi_audio.files.archives import unpack
+from fungi_audio.frontends import cache as fbank_cache
 
 from .common import CLOCKS, arguments, machine, report
 

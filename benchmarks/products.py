@@ -3,8 +3,8 @@
 import torch
 import torch.nn.functional as F
 
-from fungi_audio.backbones.ssast import SSAST
-from fungi_audio.backbones.transformer import HEAD_WIDTH
+from fungi_audio.models.blocks import HEAD_WIDTH
+from fungi_audio.models.ssast.network import SSAST
 
 
 class Products:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from fungi_audio.backbones import ssast
-from fungi_audio.projection import make_head, make_signs, save_head, save_signs
+from fungi_audio.engine.projection import make_head, make_signs, save_head, save_signs
+from fungi_audio.models.ssast import network as ssast
 
 from .common import CLOCKS, arguments, machine, report
 

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from benchmarks.common import arguments, machine, paired, ratio, report
 
-from fungi_audio.backbones.ssast import PATCHES, SPECIAL, WIDTHS
-from fungi_audio.backbones.transformer import HEAD_WIDTH
-from fungi_audio.encode import resolve_precision
-from fungi_audio.training.masking import masks
-from fungi_audio.training.pretext import Pretext, new_pretext
+from fungi_audio.engine.encode import resolve_precision
+from fungi_audio.models.blocks import HEAD_WIDTH
+from fungi_audio.models.ssast.masking import masks
+from fungi_audio.models.ssast.network import PATCHES, SPECIAL, WIDTHS
+from fungi_audio.models.ssast.pretext import Pretext, new_pretext
 
 
 class Products:

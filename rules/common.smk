@@ -1,9 +1,11 @@
 # What the stages share: definitions by name, where files lie, shards and folds.
-from fungi_audio.download import local_path
-from fungi_audio.provenance import code_digest
-from fungi_audio.presets import PRESETS
-from fungi_audio.references import fold_names
-from fungi_audio.registry import REGISTRY
+import re
+
+from fungi_audio.files import sources
+from fungi_audio.files.provenance import code_digest
+from fungi_audio.models.definitions import presets
+from fungi_audio.run.checks import fold_names
+from fungi_audio.registry import REGISTRY, module
 
 
 wildcard_constraints:
@@ -12,12 +14,13 @@ wildcard_constraints:
     feature=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     combination=r"[A-Za-z0-9+._-]+",
     fold=r"all|split|\d+",
-    frames=r"\d+",
+    inputs=r"[A-Za-z0-9-]+",
     shard=r"\d+",
     clips=r"\d+",
     views=r"clean|views\d+",
 
 
+PRETEXT = ("mpc", "mpg")  # objectives that are a backbone's own losses
 CATEGORIES = {
     "report": "Report",
     "table": "Tables",
@@ -46,8 +49,19 @@ def feature(wildcards):
     return config["features"][wildcards.feature]
 
 
+def family(wildcards):
+    """What the family of a backbone says of itself (`models/FAMILY/definition.py`)."""
+    return module("definition", backbone(wildcards)["family"])
+
+
 def family_module(wildcards):
     return REGISTRY["family"][backbone(wildcards)["family"]]
+
+
+def pretext_module(wildcards):
+    """The module of the pretext losses, for features that are their gradients."""
+    uses = feature(wildcards)["objective"] in PRETEXT
+    return [REGISTRY["pretext"][backbone(wildcards)["family"]]] if uses else []
 
 
 def folds(name):
@@ -55,34 +69,49 @@ def folds(name):
     return fold_names(config["datasets"][name])
 
 
+def places(name):
+    """Where a backbone's checkpoint is downloaded from, each with the digest that a preset knows."""
+    location = config["backbones"][name]["checkpoint"]
+    preset = presets().get(location)
+    return [*map(tuple, preset.places)] if preset else [(location, None)]
+
+
 def checkpoint(wildcards):
-    """Where a backbone's checkpoint lies: made by this run, downloaded, or a local file."""
-    source = backbone(wildcards)["checkpoint"]
-    kind, _, name = source.partition(":")
+    """Where a backbone's checkpoint lies: made by this run, downloaded, or a local file or folder."""
+    location, name = backbone(wildcards)["checkpoint"], wildcards.backbone
+    kind, _, made = location.partition(":")
     if kind == "pretrain":
-        return f"results/pretrain/{name}/checkpoint.safetensors"
+        return f"results/pretrain/{made}/checkpoint.safetensors"
     if kind == "random":
-        return f"results/checkpoints/{wildcards.backbone}.safetensors"
-    path = None if source in PRESETS else local_path(source)
-    return str(path) if path else f"resources/checkpoints/{wildcards.backbone}.pth"
+        return f"results/checkpoints/{name}.safetensors"
+    path = None if location in presets() else sources.local(location)
+    if path:
+        return str(path)
+    file = sources.checkpoint_name(name, [place for place, _ in places(name)])
+    return f"resources/checkpoints/{file}"
 
 
-def trunk_of(name):
+def repositories():
+    """A pattern of the backbones whose downloaded checkpoint is a folder."""
+    found = [name for name in config["backbones"] if is_folder(name)]
+    return "|".join(map(re.escape, found)) or "(?!)"
+
+
+def is_folder(name):
+    places_ = [place for place, _ in places(name)]
+    known = places_[0].startswith("hf:")
+    return known and sources.checkpoint_name(name, places_) == name
+
+
+def shape_of(name):
     """The shape of a backbone, for the cost model; one that this run pretrains is as its definition says."""
     definition = config["backbones"][name]
-    kind, _, pretraining = definition["checkpoint"].partition(":")
+    named = definition["checkpoint"]
+    kind, _, pretraining = named.partition(":")
     if kind == "pretrain":
         settings = config["pretrain"][pretraining]
-        definition = definition | {
-            "checkpoint": f"{settings['size']}-{settings['kind']}"
-        }
-    return cost.trunk(definition)
-
-
-def log_mels(wildcards):
-    """The log-mel cache of a dataset and its statistics."""
-    stem = f"results/{wildcards.dataset}/fbank-{dataset(wildcards)['target_length']}"
-    return {"fbank": f"{stem}.npy", "statistics": f"{stem}.json"}
+        named = f"{settings['size']}-{settings['kind']}"
+    return module("definition", definition["family"]).shape(definition, named)
 
 
 def view_set(settings):
@@ -103,11 +132,6 @@ def part_count(name, feature):
     settings = config["features"][feature]
     passes = settings.get("masks") or view_count(view_set(settings))
     return cost.shards(config["datasets"][name], passes)
-
-
-def stored(definition):
-    """Whether a backbone's activations are a few tokens a clip, encoded once and kept."""
-    return definition["pooling"] == "cls"
 
 
 def feature_fold(name, fold):

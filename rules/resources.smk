@@ -10,7 +10,7 @@
 # Small jobs with a `group=` share a Slurm job, which runs them one after another (slurm/config.yaml says how
 # many), so that it asks for the sum of their times. `shared(…)` or `prepared` names the same group. Before the
 # first job is submitted, Slurm is asked whether it would take them all.
-from fungi_audio import cluster, cost
+from fungi_audio.run import cluster, cost
 from fungi_audio.errors import FungiError
 
 

@@ -1,6 +1,6 @@
 """The digest of an archive, compared with the one that the config expects."""
 
-from fungi_audio.download import record, verify
+from fungi_audio.files.download import record, verify
 from joblog import job
 
 archive = snakemake.input[0]

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from fungi_audio.datafiles import write_datafiles
+from fungi_audio.datasets.datafiles import write_datafiles
 from joblog import job
 
 with job(snakemake):

@@ -1,6 +1,6 @@
 """An archive from its URL."""
 
-from fungi_audio.download import fetch
+from fungi_audio.files.download import fetch
 from joblog import job
 
 with job(snakemake):

@@ -1,8 +1,9 @@
-"""A published checkpoint from its URL."""
+"""A published checkpoint from the first of its places that gives it."""
 
-from fungi_audio.download import fetch
+from fungi_audio.files.sources import retrieve
 from joblog import job
 
 with job(snakemake):
-    sha256 = snakemake.config["backbones"][snakemake.wildcards.backbone]["sha256"]
-    fetch(snakemake.params.url, snakemake.output[0], sha256, snakemake.config["allow_http"])
+    pinned = snakemake.config["backbones"][snakemake.wildcards.backbone]["sha256"]
+    places = [(url, pinned or sha256) for url, sha256 in snakemake.params.places]
+    retrieve(places, snakemake.output[0], snakemake.config["allow_http"])

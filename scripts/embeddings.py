@@ -3,10 +3,11 @@
 import pandas as pd
 import torch
 
-from fungi_audio import features, shard
-from fungi_audio.datafiles import place
-from fungi_audio.device import claim
-from fungi_audio.files import sha256, whole_folder
+from fungi_audio.datasets.datafiles import place
+from fungi_audio.engine import shard
+from fungi_audio.engine.device import claim
+from fungi_audio.files import features
+from fungi_audio.files.whole import sha256, whole_folder
 from fungi_audio.training import apply
 from joblog import job
 

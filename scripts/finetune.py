@@ -6,12 +6,12 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from fungi_audio.datafiles import place
-from fungi_audio.device import claim_several
-from fungi_audio.files import whole
-from fungi_audio.locks import only_writer
-from fungi_audio.provenance import versions
-from fungi_audio.shard import open_statistics
+from fungi_audio.datasets.datafiles import place
+from fungi_audio.engine.device import claim_several
+from fungi_audio.engine.shard import open_statistics
+from fungi_audio.files.locks import only_writer
+from fungi_audio.files.provenance import versions
+from fungi_audio.files.whole import whole
 from fungi_audio.training import publish
 from fungi_audio.training.distributed import launch
 from fungi_audio.training.fold import finetune_fold

@@ -1,12 +1,13 @@
 """The random head of an objective."""
 
-from fungi_audio.backbones import load_backbone
-from fungi_audio.projection import make_head, save_head
+import torch
+
+from fungi_audio.engine.projection import make_head, save_head
+from fungi_audio.engine.shard import open_backbone
 from joblog import job
 
-FRAMES = 1024  # any input length will do: the head's shape does not depend on it
+params = snakemake.params
 
 with job(snakemake):
-    backbone = load_backbone(snakemake.input.checkpoint, FRAMES, snakemake.params.family)
-    head = make_head(backbone.width, snakemake.params.seed, snakemake.wildcards.objective)
-    save_head(snakemake.output[0], head)
+    backbone = open_backbone(snakemake.input.checkpoint, params.backbone, torch.device("cpu"), "fp32")
+    save_head(snakemake.output[0], make_head(backbone.width, params.seed, snakemake.wildcards.objective))

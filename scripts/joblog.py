@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fungi_audio.errors import FungiError, out_of_memory, worker_died
-from fungi_audio.files import REASONS
-from fungi_audio.locks import only_writer
-from fungi_audio.provenance import write_record
+from fungi_audio.files.locks import only_writer
+from fungi_audio.files.provenance import write_record
+from fungi_audio.files.whole import REASONS
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Two-dimensional maps of the features of one dataset and backbone."""
 
-from fungi_audio.files import whole
+from fungi_audio.files.whole import whole
 from fungi_audio.report.maps import maps
 from joblog import job
 

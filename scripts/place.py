@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from fungi_audio.datafiles import place
-from fungi_audio.files import write_text
+from fungi_audio.datasets.datafiles import place
+from fungi_audio.files.whole import write_text
 from joblog import job
 
 with job(snakemake):

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from fungi_audio.evaluate.plan import plan
-from fungi_audio.files import write_text
+from fungi_audio.files.whole import write_text
 from joblog import job
 
 params = snakemake.params

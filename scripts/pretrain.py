@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fungi_audio.device import claim_several
-from fungi_audio.locks import only_writer
-from fungi_audio.provenance import versions
+from fungi_audio.engine.device import claim_several
+from fungi_audio.files.locks import only_writer
+from fungi_audio.files.provenance import versions
 from fungi_audio.training import pretrain, publish
 from fungi_audio.training.batches import pooled_statistics
 from fungi_audio.training.distributed import launch

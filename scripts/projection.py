@@ -1,12 +1,14 @@
 """The random sign projection of a backbone's gradients."""
 
-from fungi_audio.backbones import load_backbone
-from fungi_audio.projection import make_signs, save_signs
+import torch
+
+from fungi_audio.engine.projection import make_signs, save_signs
+from fungi_audio.engine.shard import open_backbone
 from joblog import job
 
-FRAMES = 1024  # any input length will do: the gradient's shape does not depend on it
+params = snakemake.params
 
 with job(snakemake):
-    backbone = load_backbone(snakemake.input.checkpoint, FRAMES, snakemake.params.family)
-    dim = snakemake.params.dim or backbone.width
-    save_signs(snakemake.output[0], make_signs(dim, *backbone.gradient_shape, snakemake.params.seed))
+    backbone = open_backbone(snakemake.input.checkpoint, params.backbone, torch.device("cpu"), "fp32")
+    dim = params.dim or backbone.width
+    save_signs(snakemake.output[0], make_signs(dim, *backbone.gradient_shape, params.seed))

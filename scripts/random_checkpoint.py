@@ -2,8 +2,8 @@
 
 from safetensors.torch import save_file
 
-from fungi_audio.backbones.ssast import random_state
-from fungi_audio.files import whole
+from fungi_audio.files.whole import whole
+from fungi_audio.models.ssast.network import random_state
 from joblog import job
 
 with job(snakemake), whole(snakemake.output[0]) as part:

@@ -1,7 +1,7 @@
 """The report of a run: one HTML file, and its answer as text."""
 
-from fungi_audio import provenance
-from fungi_audio.files import write_text
+from fungi_audio.files import provenance
+from fungi_audio.files.whole import write_text
 from fungi_audio.report import answer, page, results, run, settings
 from joblog import job
 

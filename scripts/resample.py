@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from fungi_audio.resample import resample
+from fungi_audio.audio.resample import resample
 from joblog import job
 
 with job(snakemake):

@@ -1,7 +1,7 @@
 """The results tables of a run: long CSV, comparisons, Markdown, LaTeX."""
 
 from fungi_audio.evaluate import cost_table, render, table
-from fungi_audio.files import write_text
+from fungi_audio.files.whole import write_text
 from joblog import job
 
 params, output = snakemake.params, snakemake.output

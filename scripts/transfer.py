@@ -3,8 +3,8 @@
 import pandas as pd
 import torch
 
-from fungi_audio.datafiles import place
-from fungi_audio.device import claim
+from fungi_audio.datasets.datafiles import place
+from fungi_audio.engine.device import claim
 from fungi_audio.evaluate.scores import write
 from fungi_audio.training import apply, selection
 from fungi_audio.training.classifier import load_classifier

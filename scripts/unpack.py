@@ -1,7 +1,7 @@
 """An archive as a folder."""
 
-from fungi_audio.archives import unpack
-from fungi_audio.download import verify
+from fungi_audio.files.archives import unpack
+from fungi_audio.files.download import verify
 from joblog import job
 
 archive = snakemake.input[0]

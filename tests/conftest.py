@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["tests.reliability"]
+pytest_plugins = ["tests.tools.reliability"]
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 
@@ -35,7 +35,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def small_results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A run of three datasets: its folder and the arguments of `report.results.read`."""
-    from tests import small_run  # slow to import, seldom needed
+    from tests.tools import small_run  # slow to import, seldom needed
 
     root = tmp_path_factory.mktemp("run")
     return root, small_run.make(root, small_run.DATASETS, small_run.BACKBONES, clips=8)
@@ -44,9 +44,9 @@ def small_results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[
 @pytest.fixture(scope="session")
 def small_report(small_results: tuple[Path, dict[str, Any]]) -> Path:
     """Its report."""
-    from fungi_audio.provenance import commit
+    from fungi_audio.files.provenance import commit
     from fungi_audio.report import page, results, run
-    from tests import small_run
+    from tests.tools import small_run
 
     root, arguments = small_results
     scores, found = results.read(**arguments)

@@ -13,9 +13,9 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Extractor": "api",
     "load_audio": "api",
-    "load_backbone": "backbones",
+    "load_backbone": "models.load",
     "FungiError": "errors",
-    "read_features": "features",
+    "read_features": "files.features",
 }
 
 __all__ = list(_PUBLIC)

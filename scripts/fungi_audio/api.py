@@ -7,27 +7,44 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import audio
-from .backbones.base import Activations
-from .comparison import VIEWS
-from .device import claim
-from .encode import Source, encode_all
+from .engine.device import claim
+from .engine.encode import Computed, encode
+from .engine.inputs import Pool
+from .engine.negatives import STREAM, VIEWS, embed
+from .engine.projection import make_head, make_signs
+from .engine.shard import open_backbone
 from .errors import ConfigError, DataError
-from .extract import objective_for
-from .projection import make_head, make_signs
-from .shard import open_backbone
-from .views import view_keys
+from .frontends.base import Statistics
+from .frontends.kaldi import Fbank
+from .frontends.views import view_keys
+from .models.base import Inputs
+from .objectives import takes
+from .objectives.base import Objective
+from .objectives.embedding import Embedding
+from .objectives.extract import objective_for, of_inputs
 
 DEFAULT_FEATURES: dict[str, dict[str, Any]] = {"embedding": {"objective": "embedding"}, "kl": {"objective": "kl"}}
 
 
 def load_audio(paths: Sequence[str | Path], frames: int) -> np.ndarray:
-    """Log-mels of 16 kHz files, float32 `[n, frames, 128]`, not normalised.
+    """SSAST's log-mels of 16 kHz files, float32 `[n, frames, 128]`, not normalised.
 
     Raises:
         DataError: a file that cannot be read, has another sample rate or is shorter than one frame.
     """
-    return np.stack([audio.fbank(audio.read(path), frames).numpy() for path in paths])
+    frontend = Fbank(frames)
+    return np.stack([frontend.read(path).numpy() for path in paths])
+
+
+class Arrays:
+    """Values of clips in memory, each float32 `[frames, columns]`."""
+
+    def __init__(self, values: Sequence[np.ndarray] | np.ndarray) -> None:
+        self.values = values
+        self.lengths = np.array([len(clip) for clip in values], dtype=np.int64)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return np.asarray(self.values[row], np.float32)
 
 
 class Extractor:
@@ -38,15 +55,15 @@ class Extractor:
 
     Args:
         checkpoint: a published `.pth` or a `.safetensors` file.
-        frames: input length, 10 ms each.
+        frames: input length of SSAST, 10 ms each.
         mean, std: statistics of the log-mel; the published ones of ESC-50 by default.
         features: definitions as in the config, e.g. ``{"simclr": {"objective": "simclr", "views": 4}}``.
-        comparison: log-mels `[m, frames, 128]` of the training clips that SimCLR compares with.
+        comparison: values of the training clips that SimCLR compares with.
         comparison_ids: names that their random views belong to; by default their positions.
         device: auto, cpu or cuda.
         precision: auto, fp32 or bf16.
         seed: of views, heads and projection.
-        backbone: `family`, `pooling`, `layer`, `stride`, `gradient_tokens`.
+        backbone: `family`, and its options, such as `pooling` and `layer` of SSAST.
 
     Raises:
         CheckpointError: the checkpoint cannot be loaded or does not fit.
@@ -56,69 +73,95 @@ class Extractor:
     def __init__(
         self,
         checkpoint: str | Path,
-        frames: int,
+        frames: int | None = None,
         mean: float = -6.6268077,
         std: float = 5.358466,
         features: Mapping[str, Mapping[str, Any]] | None = None,
-        comparison: np.ndarray | None = None,
+        comparison: Sequence[np.ndarray] | np.ndarray | None = None,
         comparison_ids: Sequence[str] | None = None,
         device: str = "auto",
         precision: str = "auto",
         seed: int = 42,
         **backbone: Any,
     ) -> None:
-        self.frames, self.statistics, self.seed = frames, (mean, std), seed
+        self.statistics, self.seed = Statistics(mean, std), seed
         with claim(device) as chosen:
             self.device = chosen
-        self.backbone = open_backbone(str(checkpoint), frames, backbone, self.device, precision)
+        options = backbone | ({} if frames is None else {"frames": frames})
+        # Suites of others build encoders in inference mode, whose tensors autograd refuses.
+        with torch.inference_mode(False):
+            self.backbone = open_backbone(str(checkpoint), options, self.device, precision)
         self.definitions = dict(features or DEFAULT_FEATURES)
         self.signs = make_signs(self.backbone.width, *self.backbone.gradient_shape, seed).to(self.device)
         compared = None
         if comparison is not None:
-            ids = _names(comparison_ids, len(comparison))
-            compared = self.backbone.pooled(self._encode(comparison, ids, VIEWS, "comparison")).cpu()
+            pool = self._pool(comparison, _names(comparison_ids, len(comparison)), VIEWS, STREAM)
+            compared = embed(self.backbone, pool).cpu()
         self.objectives = {name: self._objective(name, compared) for name in self.definitions}
 
-    def _objective(self, name: str, compared: torch.Tensor | None) -> Any:
+    def _objective(self, name: str, compared: torch.Tensor | None) -> Objective:
         settings = self.definitions[name]
         artifacts: dict[str, Any] = {}
-        if settings["objective"] != "embedding":
+        known = takes(settings["objective"]).parameters
+        if "head" in known:
             artifacts["head"] = make_head(self.backbone.width, self.seed, settings["objective"])
-        if settings["objective"] == "simclr":
+        if "comparison" in known:
             if compared is None:
-                raise ConfigError(f"feature {name!r} compares with training clips; pass their log-mels as `comparison`")
+                raise ConfigError(f"feature {name!r} compares with training clips; pass their values as `comparison`")
             artifacts["comparison"] = compared
-        return objective_for(settings, **artifacts)
+        objective = objective_for(settings, **artifacts)
+        if objective.pretext:
+            raise ConfigError(f"feature {name!r} needs the heads of the pretraining; the workflow has it, this not")
+        return objective
 
-    def __call__(self, fbank: np.ndarray, clip_ids: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    def load(self, paths: Sequence[str | Path]) -> list[np.ndarray]:
+        """What the backbone reads of audio files at its rate, each float32 `[frames, columns]`, not normalised.
+
+        Raises:
+            DataError: a file that cannot be read, has another sample rate or is too short.
+        """
+        return [self.backbone.frontend.read(path).numpy() for path in paths]
+
+    def __call__(
+        self, values: Sequence[np.ndarray] | np.ndarray, clip_ids: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
         """Features of clips.
 
         Args:
-            fbank: log-mels float32 `[n, frames, 128]`, not normalised (`load_audio`).
+            values: of each clip, float32 `[frames, columns]`, not normalised (`load`, or `load_audio` for SSAST).
             clip_ids: names that the random views belong to; by default the position in the batch.
 
         Returns:
             Feature name -> float32 `[n, d]`.
 
         Raises:
-            DataError: log-mels of another shape, or not as many clip ids.
+            DataError: values of another shape, or not as many clip ids.
         """
-        if fbank.ndim != 3 or fbank.shape[1:] != (self.frames, audio.MEL):
-            raise DataError(f"log-mels have shape {fbank.shape}, expected [n, {self.frames}, {audio.MEL}]")
-        ids = _names(clip_ids, len(fbank))
-        activations = {
-            views: self._encode(fbank, ids, views, "view") for views in {o.views for o in self.objectives.values()}
-        }
-        return {
-            name: objective.features(self.backbone, activations[objective.views], self.signs).cpu().numpy()
-            for name, objective in self.objectives.items()
-        }
+        ids = _names(clip_ids, len(values))
+        stored: dict[int, Computed] = {}
+        made = {}
+        for name, objective in self.objectives.items():
+            signs = None if isinstance(objective, Embedding) else self.signs
+            pool = self._pool(values, ids, objective.views, "view")
+            if self.backbone.shapes:
+                if objective.views not in stored:
+                    ((_, stored[objective.views]),) = encode(self.backbone, pool, self._trunk, len(ids))
+                made[name] = objective.features(self.backbone, stored[objective.views], signs).cpu().numpy()
+            else:
+                made[name] = np.concatenate(list(of_inputs(self.backbone, objective, pool, signs, ids, self.seed)))
+        return made
 
-    def _encode(self, fbank: np.ndarray, clip_ids: list[str], views: int, stream: str) -> Activations:
+    def _trunk(self, batch: Inputs, _: np.ndarray) -> Computed:
+        return self.backbone.trunk(batch)
+
+    def _pool(self, values: Sequence[np.ndarray] | np.ndarray, clip_ids: list[str], views: int, stream: str) -> Pool:
+        frontend = self.backbone.frontend
+        for clip in values:
+            if clip.ndim != 2 or clip.shape[1] != frontend.columns or frontend.frames not in (None, len(clip)):
+                frames = frontend.frames or "any length"
+                raise DataError(f"values of a clip have shape {clip.shape}, expected [{frames}, {frontend.columns}]")
         keys = view_keys(self.seed, stream, clip_ids, range(views)) if views else None
-        source = Source(fbank.astype(np.float32, copy=False), *self.statistics, np.arange(len(fbank)), keys)
-        encoded = encode_all(self.backbone, source, "encode")
-        return Activations(*(torch.as_tensor(tensor, device=self.device) for tensor in encoded))
+        return Pool(frontend, Arrays(values), np.arange(len(values)), self.statistics, keys)
 
 
 def _names(ids: Sequence[str] | None, count: int) -> list[str]:

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from .errors import DataError, FungiError
+from .errors import DataError, FungiError, suggest
 from .evaluate.render import interval, percent, points, title
 from .evaluate.table import RUN, TEXT, comparisons, read, summary
-from .references import suggest
 
 SEED = 42
 

@@ -4,7 +4,8 @@ A message says what was wrong, where (file, key, clip), what was expected and wh
 it without a traceback; anything else that is raised is a defect of this project.
 """
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 
 
@@ -69,3 +70,9 @@ def worker_died(error: BaseException) -> bool:
         or type(error).__name__ == "ProcessExitedException"
         or "DataLoader worker" in str(error)
     )
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """What a misspelt name may have been, to follow it in a message."""
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,7 +1,8 @@
 """The names that a configuration chooses from, and the module behind each.
 
-A new dataset layout, backbone family or objective is one new file and one line here. The schema refers to
-these tables (`registered: layout`), so that a name is known before a job starts; a module loads on first use.
+A new dataset layout or objective is one new file and one line here, a family one folder and two lines. The schema
+refers to these tables (`registered: layout`), so that a name is known before a job starts; a module loads on first
+use.
 """
 
 from importlib import import_module
@@ -17,8 +18,14 @@ REGISTRY = {
         "synthetic": "datasets.csv",  # the synthesiser writes this layout
         "folder": "datasets.folder",
     },
+    "definition": {
+        "ssast": "models.ssast.definition",
+    },
     "family": {
-        "ssast": "backbones.ssast",
+        "ssast": "models.ssast.network",
+    },
+    "pretext": {
+        "ssast": "models.ssast.pretext",
     },
     "objective": {
         "embedding": "objectives.embedding",
@@ -34,7 +41,7 @@ def module(kind: str, name: str) -> ModuleType:
     """The module behind a registered name.
 
     Args:
-        kind: layout, family or objective.
+        kind: layout, definition (of a family, without torch), family, pretext or objective.
 
     Raises:
         ConfigError: no such name.

@@ -17,8 +17,8 @@ from typing import Any
 import yaml
 
 from .errors import DataError, FungiError
-from .files import sha256
-from .provenance import RECORDS
+from .files.provenance import RECORDS
+from .files.whole import sha256
 from .report.settings import used
 
 HASHED = 1 << 30  # bytes of the largest file that is read for its digest

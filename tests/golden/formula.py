@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fungi_audio.projection import Head, Signs
+from fungi_audio.engine.projection import Head, Signs
 
 HERE = Path(__file__).parent
 WIDTH = 192

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from fungi_audio.backbones import ssast
+from fungi_audio.patches import PATCHES
 from safetensors.torch import save_file
 
-from fungi_audio.backbones import ssast
 from fungi_audio.errors import CheckpointError
 from fungi_audio.models.checkpoints import Checkpoint, load
 from fungi_audio.models.recognise import advice, guess, look
 from fungi_audio.models.ssast.names import published
-from fungi_audio.patches import PATCHES
 
 State = dict[str, torch.Tensor]
 NAMES = {

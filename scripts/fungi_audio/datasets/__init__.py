@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import registry
-from .layout import Listing
+from .listing import Listing
 
 
 def read_listing(folder: Path, layout: str, options: Mapping[str, Any]) -> Listing:

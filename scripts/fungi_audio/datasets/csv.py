@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .layout import Clip, Label, Listing, find_root, leaves, read_text
+from .listing import Clip, Label, Listing, find_root, leaves, read_text
 
 COLUMNS = {"path": "path", "label": "label", "fold": "fold", "split": "split"}
 SPLIT_NAMES = {

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import DataError
 from .csv import read_table
-from .layout import Clip, Label, Listing, find_root
+from .listing import Clip, Label, Listing, find_root
 
 TABLE = "meta/esc50.csv"
 METADATA = (TABLE,)

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ..archives import MAX_NAME, caseless
+from ..audio.check import Finding, check
 from ..errors import DataError
-from ..files import whole
+from ..files.archives import MAX_NAME, caseless
+from ..files.whole import whole
 from ..parallel import for_each
 from . import read_listing
-from .check import Finding, check
-from .layout import Clip, Label, leaves
+from .listing import Clip, Label, leaves
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from ..archives import SUFFIXES
-from ..download import local_path, shown
 from ..errors import ConfigError
+from ..files.archives import SUFFIXES
+from ..files.download import local_path, shown
 
 
 class Source(NamedTuple):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .layout import Clip, Label, Listing, find_root, read_text
+from .listing import Clip, Label, Listing, find_root, read_text
 
 LISTS = {"validation_list.txt": "valid", "testing_list.txt": "test"}
 METADATA = tuple(LISTS)

@@ -8,8 +8,8 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from .. import sox
-from ..files import whole_folder
+from ..audio import sox
+from ..files.whole import whole_folder
 from ..parallel import for_each
 from ..seeds import named_seed
 from .csv import read

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .. import features
 from ..datasets import folds
 from ..errors import DataError
-from ..files import whole
+from ..files import features
+from ..files.whole import whole
 from .blocks import concatenate
 from .protocols import Outcome, Task, outcomes
 

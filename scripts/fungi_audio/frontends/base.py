@@ -1,10 +1,12 @@
 """What a front end is: a waveform in, what a network reads out."""
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from ..audio import read as audio
 from .views import noise_and_roll
 
 
@@ -39,6 +41,20 @@ class FrontEnd(ABC):
     @abstractmethod
     def __call__(self, waveform: torch.Tensor) -> torch.Tensor:
         """Values float32 `[frames, columns]`, not normalised, of a waveform float32 `[samples]` at `rate`."""
+
+    def read(self, path: str | Path) -> torch.Tensor:
+        """Values float32 `[frames, columns]`, not normalised, of an audio file; a front end that cuts reads no more.
+
+        Raises:
+            DataError: unreadable, another sample rate, or too short.
+        """
+        return self(audio.waveform(path, self.rate, shortest=self.shortest))
+
+    def length(self, samples: int) -> int:
+        """Frames of a waveform of so many samples: as many windows of `shortest` as fit, unless all are cut alike."""
+        if self.frames is not None:
+            return self.frames
+        return 1 + (samples - self.shortest) // round(self.hop * self.rate)
 
     @abstractmethod
     def normalise(self, values: torch.Tensor, measured: Statistics | None) -> torch.Tensor:

@@ -2,12 +2,15 @@
 
 A family implements `embedding`, a plain forward pass. The gradient engine puts a hook on the target layer, so that
 autograd runs on what follows it and nowhere else; no family writes a backward pass or splits its forward by hand.
-A family may add a fast path, `Stored`, when what its loss needs of the trunk is small enough to keep.
+A family may split its forward in `trunk` and `tail` when what its losses need of the trunk is small enough to keep:
+then it runs once for all objectives and folds.
 """
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -27,6 +30,11 @@ class Inputs(NamedTuple):
 
     values: torch.Tensor
     lengths: torch.Tensor
+
+    @classmethod
+    def alike(cls, values: torch.Tensor) -> "Inputs":
+        """A batch of clips of one length."""
+        return cls(values, torch.full((len(values),), values.shape[1], device=values.device))
 
 
 class Frames(NamedTuple):
@@ -52,6 +60,8 @@ class Backbone(nn.Module, ABC):
         target: path of the layer whose gradient is the feature, e.g. ``"blocks.11.attn.proj"``.
         gradient_tokens: positions (axis 1 of the target layer's output) that the gradient sums over.
         equal_lengths: whether a batch may only hold clips of one length, since padding changes the numbers.
+        shapes: what `trunk` keeps of one input, by name; ``inputs`` `[positions, in]` is the target layer's input.
+            Empty when the losses read too much to be stored.
     """
 
     frontend: FrontEnd
@@ -59,6 +69,7 @@ class Backbone(nn.Module, ABC):
     target: str
     gradient_tokens: slice = slice(None)
     equal_lengths: bool = False
+    shapes: Mapping[str, tuple[int, ...]] = {}
 
     @abstractmethod
     def embedding(self, x: Inputs) -> torch.Tensor:
@@ -84,9 +95,22 @@ class Backbone(nn.Module, ABC):
     def set_precision(self, dtype: torch.dtype) -> "Backbone":
         """Cast the products in front of the target layer to `dtype`, once; what follows it stays float32."""
 
-    def tokens(self, frames: int) -> int:
-        """About how many positions an input of `frames` frames has; sizes the batches."""
+    def positions(self, frames: np.ndarray) -> np.ndarray:
+        """About how many positions inputs of so many frames have; sizes the batches."""
         return frames * self.frontend.columns // 100
+
+    @property
+    def scene_width(self) -> int:
+        """Dimensions of `scene`."""
+        return self.width
+
+    def trunk(self, x: Inputs) -> dict[str, torch.Tensor]:
+        """What is kept of a batch, float32 `[n, *shape]` by name, without autograd."""
+        raise NotImplementedError
+
+    def tail(self, stored: Mapping[str, torch.Tensor], output: torch.Tensor) -> torch.Tensor:
+        """The embedding `[n, width]` from the target layer's output `[n, positions, out]`; differentiable."""
+        raise NotImplementedError
 
     @property
     def layer(self) -> nn.Module:
@@ -110,20 +134,3 @@ class Backbone(nn.Module, ABC):
         weight = self.layer.weight
         assert isinstance(weight, torch.Tensor)
         return len(weight), weight[0].numel() + (self.layer.bias is not None)
-
-
-@runtime_checkable
-class Stored(Protocol):
-    """A backbone whose loss reads so little of the trunk that it is encoded once and kept.
-
-    Attributes:
-        shapes: name -> shape of what is kept of one input; ``inputs`` `[positions, in]` is the target layer's.
-    """
-
-    shapes: dict[str, tuple[int, ...]]
-
-    def trunk(self, x: Inputs) -> dict[str, torch.Tensor]:
-        """What is kept of a batch, float32 `[n, *shape]`, without autograd."""
-
-    def tail(self, stored: dict[str, torch.Tensor], output: torch.Tensor) -> torch.Tensor:
-        """The embedding `[n, width]` from the target layer's output `[n, positions, out]`; differentiable."""

@@ -4,14 +4,19 @@ A definition module has:
 
 * ``OPTIONS``: JSON-schema properties of the family's own options in the config, each with a default and a description;
 * ``PRESETS``: name -> `Preset`, the public checkpoints;
+* ``RANDOM``: kinds of seeded, untrained networks, for ``checkpoint: random:KIND``;
 * ``check(options)``: raises ConfigError when options contradict each other;
 * ``reading(options, dataset)``: the `Reading` of a backbone on a dataset;
-* ``shape(options, checkpoint)``: the `Shape` that the cost model needs.
+* ``shape(options, checkpoint)``: the `Shape` that the cost model needs;
+* ``dataset_options(dataset)``: what of a dataset's definition the network is built with.
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from ..registry import REGISTRY, module
 
 
 class Place(NamedTuple):
@@ -50,12 +55,14 @@ class Reading(NamedTuple):
         rate: samples a second of the audio.
         seconds: length of every input; None: as long as its clip.
         values: numbers a second of audio, for the size of the cache.
+        measured: whether the dataset's mean and standard deviation normalise it.
     """
 
     inputs: str | None
     rate: int
     seconds: float | None
     values: float
+    measured: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,8 +84,12 @@ class Shape:
     tokens_per_second: float
     special: int = 0
     front: float = 0.0
-    longest: float = field(default=float("inf"))
+    longest: float = math.inf
     stored: int = 0
+
+    def tokens(self, seconds: float) -> float:
+        """Tokens of an input that goes through the blocks at once."""
+        return min(seconds, self.longest) * self.tokens_per_second + self.special
 
     def forward_flops(self, seconds: float) -> float:
         """Operations of one forward pass over a clip; a multiply-add counts as two.
@@ -86,7 +97,12 @@ class Shape:
         Per block: qkv, projection and the four-fold MLP (12 width² weights, each used once a token) and the two
         attention products. Norms (below 2 %) are left out, the number of heads does not matter.
         """
-        chunk = min(seconds, self.longest)
-        tokens = chunk * self.tokens_per_second + self.special
+        tokens, passes = self.tokens(seconds), max(1.0, seconds / self.longest)
         block = 2 * tokens * 12 * self.width**2 + 4 * tokens**2 * self.width
-        return seconds / chunk * self.depth * block + seconds * self.front
+        return passes * self.depth * block + seconds * self.front
+
+
+def presets() -> dict[str, Preset]:
+    """The public checkpoints of all families, by name."""
+    families = [module("definition", family) for family in REGISTRY["definition"]]
+    return {name: preset for family in families for name, preset in family.PRESETS.items()}

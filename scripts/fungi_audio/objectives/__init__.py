@@ -13,10 +13,15 @@ def build_objective(objective: str, **options: Any) -> Any:
     Raises:
         ConfigError: no such objective, or it has no such setting.
     """
-    build = registry.module("objective", objective).build
+    known = takes(objective)
     try:
-        inspect.signature(build).bind(**options)
+        known.bind(**options)
     except TypeError as error:
-        allowed = ", ".join(inspect.signature(build).parameters)
+        allowed = ", ".join(known.parameters)
         raise ConfigError(f"objective {objective}: {error}; it takes {allowed or 'no settings'}") from error
-    return build(**options)
+    return registry.module("objective", objective).build(**options)
+
+
+def takes(objective: str) -> inspect.Signature:
+    """The settings and artifacts (`head`, `comparison`) of an objective."""
+    return inspect.signature(registry.module("objective", objective).build)

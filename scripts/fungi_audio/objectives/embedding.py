@@ -2,16 +2,21 @@
 
 import torch
 
-from ..backbones.base import Activations, Backbone
-from ..projection import Signs
+from ..engine.batch import Batch, embeddings
+from ..engine.projection import Signs
+from ..models.base import Backbone, Inputs
 from .base import Objective
 
 
 class Embedding(Objective):
     """No loss: the feature is the embedding itself."""
 
-    def features(self, backbone: Backbone, activations: Activations, signs: Signs | None) -> torch.Tensor:
-        return backbone.pooled(activations)
+    def width(self, backbone: Backbone, signs: Signs | None) -> int:
+        return backbone.scene_width
+
+    @torch.no_grad()
+    def compute(self, backbone: Backbone, batch: Batch, keys: torch.Tensor | None = None) -> torch.Tensor:
+        return backbone.scene(batch) if isinstance(batch, Inputs) else embeddings(backbone, batch)
 
 
 build = Embedding

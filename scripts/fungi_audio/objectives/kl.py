@@ -5,7 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ..projection import Head
+from ..engine.projection import Head
 from .base import GradientObjective
 
 

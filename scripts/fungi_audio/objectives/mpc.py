@@ -1,8 +1,8 @@
 """Masked patch classification: the backbone's own discriminative pretext loss (SSAST, equation 1)."""
 
-from ..training.pretext import Pretext
-from .masked import MaskedPatches
+from ..models.ssast.definition import MASKS
+from .pretext import Masked
 
 
-def build(model: Pretext, masks: int = 8, masked: float = 0.78) -> MaskedPatches:
-    return MaskedPatches(model, "mpc", masks, masked)
+def build(masks: int = MASKS, masked: float = 0.78) -> Masked:
+    return Masked("mpc", masks, masked)

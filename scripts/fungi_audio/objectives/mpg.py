@@ -1,8 +1,8 @@
 """Masked patch generation: the backbone's own generative pretext loss (SSAST, equation 2)."""
 
-from ..training.pretext import Pretext
-from .masked import MaskedPatches
+from ..models.ssast.definition import MASKS
+from .pretext import Masked
 
 
-def build(model: Pretext, masks: int = 8, masked: float = 0.78) -> MaskedPatches:
-    return MaskedPatches(model, "mpg", masks, masked)
+def build(masks: int = MASKS, masked: float = 0.78) -> Masked:
+    return Masked("mpg", masks, masked)

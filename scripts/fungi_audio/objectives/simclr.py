@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from ..projection import Head
+from ..engine.projection import Head
 from .base import GradientObjective
 
 

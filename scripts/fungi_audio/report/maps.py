@@ -8,8 +8,8 @@ import pandas as pd
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from .. import features
 from ..evaluate.blocks import concatenate
+from ..files import features
 from ..seeds import named_seed
 
 MAPPED = ["features", "clip_id", "label", "pca_x", "pca_y", "tsne_x", "tsne_y"]

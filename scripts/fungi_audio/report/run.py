@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from ..provenance import versions
+from ..files.provenance import versions
 from .results import Pair
 
 

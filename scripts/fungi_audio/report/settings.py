@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from ..provenance import without_secrets
-from ..references import SECTIONS, reached
+from ..files.provenance import without_secrets
+from ..run.checks import SECTIONS, reached
 
 ELSEWHERE = ("cluster", "data_root")
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ..provenance import record_of
+from ..files.provenance import record_of
 
 PRODUCTS = {
     "results/report.html": "the report; open it in a browser",

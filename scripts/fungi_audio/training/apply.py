@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import fbank_cache
-from ..audio import normalise, open_cache
-from ..backbones import checkpoints
-from ..backbones.ssast import SPECIAL, SSAST, build
+from ..audio.read import normalise, open_cache
 from ..datasets import folds
 from ..errors import CheckpointError, ConfigError, DataError
+from ..frontends import cache as fbank_cache
+from ..frontends.kaldi import Fbank
+from ..models.checkpoints import load
+from ..models.ssast.definition import check_layer
+from ..models.ssast.network import SPECIAL, SSAST, read
 from ..progress import progress
-from ..target import check_layer
 from .classifier import WEIGHTED, Classifier, is_finetuned, load_classifier
 from .finetune import predict
 from .labelled import label_matrix
@@ -61,7 +62,7 @@ def open_model(
     if statistics is None:
         raise CheckpointError(f"{path} is no checkpoint of this project's fine-tuning; its statistics are not known")
     options = {"stride": stride, "pooling": pooling, "gradient_tokens": "all"}
-    return Model(build(checkpoints.load(path), frames, **options), None, statistics)
+    return Model(read(load(path), {"frames": frames} | options), None, statistics)
 
 
 @contextmanager
@@ -69,7 +70,7 @@ def log_mels(paths: Sequence[Path], frames: int, workers: int) -> Iterator[np.nd
     """Log-mels of clips in a temporary file, float32 `[clips, frames, mel]`."""
     with TemporaryDirectory() as folder:
         cache = Path(folder) / "fbank.npy"
-        fbank_cache.build(paths, frames, cache, workers)
+        fbank_cache.build(paths, Fbank(frames), cache, workers)
         yield open_cache(cache)
 
 

@@ -11,7 +11,7 @@ import audiomentations
 import numpy as np
 import torch
 
-from ..audio import FRAME, RATE
+from ..audio.read import FRAME, RATE
 from ..randomness import uniform
 
 MIXUP_BETA = 10  # both parameters of the mixing share's beta distribution (SSAST)

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..audio import normalise, open_cache
+from ..audio.read import normalise, open_cache
 from ..errors import ConfigError
-from ..patches import Grid
+from ..models.ssast.definition import Grid
+from ..models.ssast.masking import masks
 from ..randomness import generator
 from ..seeds import named_seed
 from .distributed import World
-from .masking import masks
 from .steps import Steps
 
 Batch = tuple[torch.Tensor, dict[str, torch.Tensor]]

@@ -9,9 +9,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from ..backbones import checkpoints
-from ..backbones.ssast import SSAST, build
 from ..errors import CheckpointError
+from ..models import checkpoints
+from ..models.ssast.network import SSAST, read
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 WEIGHTED = "weighted"
@@ -75,7 +75,7 @@ def new_classifier(
     weighted = settings["layer"] == WEIGHTED
     layer = -1 if weighted else settings["layer"]
     options = {"pooling": settings["pooling"], "layer": layer, "stride": stride, "gradient_tokens": "all"}
-    network = build(checkpoints.load(checkpoint), frames, **options)
+    network = read(checkpoints.load(checkpoint), {"frames": frames} | options)
     return Classifier(network, classes, settings["head"], weighted)
 
 
@@ -119,7 +119,7 @@ def load_classifier(path: str | Path) -> tuple[Classifier, dict[str, Any]]:
         classes, head, weighted = len(metadata["classes"]), shape.pop("head"), shape.pop("weighted")
         shape["patch"], shape["stride"] = tuple(shape["patch"]), tuple(shape["stride"])
         model = Classifier(SSAST(**shape, gradient_tokens="all"), classes, head, weighted)
-        model.load_state_dict(checkpoints.load(path))
+        model.load_state_dict(checkpoints.load(path).state)
     except (KeyError, TypeError, RuntimeError, OSError, SafetensorError, json.JSONDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path} is not a checkpoint of this project's fine-tuning: {reason}") from error

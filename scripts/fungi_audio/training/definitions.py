@@ -1,11 +1,10 @@
 """Definitions of trainings that contradict themselves. Imports no torch: a run checks them before anything else."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigError
-from ..patches import PATCHES, Grid, patch_grid
+from ..models.ssast.definition import PATCHES, check_masked, patch_grid
 
 
 def check_pretraining(settings: Mapping[str, Any], gpus: int) -> None:
@@ -38,18 +37,4 @@ def _check_share(batch_size: int, gpus: int) -> None:
         raise ConfigError(
             f"batch_size {batch_size} is less than the {gpus} GPUs that share a batch; raise batch_size or lower "
             "cluster.training_gpus"
-        )
-
-
-def maskable(grid: Grid) -> int:
-    """How many patches of a grid can be masked; clusters never reach position 0."""
-    return math.prod(grid) - (grid.mel > 1)
-
-
-def check_masked(grid: Grid, count: int) -> None:
-    """Raises ConfigError when more patches are to be masked than can be."""
-    if count > maskable(grid):
-        raise ConfigError(
-            f"masked: {count} patches is more than the {maskable(grid)} that can be masked on a grid of "
-            f"{grid.mel} x {grid.time} patches; lower masked or raise target_length"
         )

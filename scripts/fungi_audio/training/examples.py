@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import audio
+from ..audio import read as audio
+from ..frontends.views import noise_and_roll
 from ..randomness import generator
 from ..seeds import named_seed
-from ..views import augment
 from .augment import MIXUP_BETA, WaveformAugmentation, mix, spec_augment
 from .distributed import World
 from .steps import Steps
@@ -82,7 +82,7 @@ class Examples(Steps[Example]):
         fbank = spec_augment(fbank, settings["freq_mask"], settings["time_mask"], keys[:, 0])
         fbank = audio.normalise(fbank, *self.statistics)
         if settings["noise"]:
-            fbank = augment(fbank, keys[:, 1])
+            fbank = noise_and_roll(fbank, keys[:, 1])
         return fbank, torch.from_numpy(targets.astype(np.float32))
 
     def order(self, epoch: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from ..audio import normalise
+from ..audio.read import normalise
 from ..errors import NumericalError
 from ..evaluate.metrics import MULTI_LABEL, SINGLE_LABEL
 from ..progress import progress

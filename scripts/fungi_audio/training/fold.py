@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from ..encode import resolve_precision
-from ..files import sha256
+from ..engine.encode import resolve_precision
+from ..files.whole import sha256
 from ..seeds import named_seed
 from .classifier import describe, new_classifier
 from .distributed import World

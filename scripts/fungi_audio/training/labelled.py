@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..audio import open_cache
+from ..audio.read import open_cache
 from ..datasets import folds
 from ..errors import DataError
 from ..evaluate.linear import holdout, strata

@@ -19,16 +19,16 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from ..backbones.ssast import WIDTHS
-from ..encode import resolve_precision
+from ..engine.encode import resolve_precision
 from ..errors import NumericalError
-from ..patches import PATCHES
+from ..models.ssast.definition import PATCHES
+from ..models.ssast.network import WIDTHS
+from ..models.ssast.pretext import WEIGHTS, Outcome, new_pretext
 from ..progress import progress
 from . import resume
 from .batches import Clips, PretextBatches, hold_out
 from .definitions import check_pretraining
 from .distributed import World
-from .pretext import WEIGHTS, Outcome, new_pretext
 from .schedule import rise
 
 BETAS = (0.95, 0.999)

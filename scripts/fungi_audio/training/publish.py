@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from safetensors.torch import save_file
 
-from ..files import whole, write_text
+from ..files.whole import whole, write_text
 
 PLOT_FORMATS = {".svg": {"Date": None}, ".png": {"Software": None}}
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..errors import CheckpointError, ConfigError
-from ..files import whole
+from ..files.whole import whole
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from ...errors import CheckpointError, ConfigError
-from ...patches import MEL, STRIDES, patch_grid
 from ..checkpoints import Checkpoint, strip
 from ..recognise import advice
+from .definition import MEL, STRIDES, patch_grid
 
 Pair = tuple[int, int]
 State = dict[str, torch.Tensor]

@@ -1,0 +1,226 @@
+# What a backbone reads, a frozen backbone and an objective -> features. Where a loss reads a few tokens only, the trunk
+# runs once for all objectives and folds (`encode`), and a feature is cheap arithmetic on what it stored.
+
+
+def network_options(wildcards):
+    """The family, its options and what of the dataset decides the network's numbers."""
+    definition = backbone(wildcards)
+    others = {"checkpoint", "sha256", "projection_dim"}
+    options = {key: value for key, value in definition.items() if key not in others}
+    return options | family(wildcards).dataset_options(dataset(wildcards))
+
+
+def trunk_options(wildcards):
+    """The same without what only picks among the tokens that are stored."""
+    options = network_options(wildcards)
+    if shape_of(wildcards.backbone).stored:
+        options.pop("gradient_tokens", None)
+    return options
+
+
+def reading(wildcards):
+    return family(wildcards).reading(backbone(wildcards), dataset(wildcards))
+
+
+def values(wildcards):
+    """The front end's cache and statistics, or the audio of a front end that has no cache."""
+    read, folder = reading(wildcards), f"results/{wildcards.dataset}"
+    if read.inputs is None:
+        return {"audio": audio_folder(wildcards.dataset, read.rate)}
+    files = {"values": f"{folder}/{read.inputs}.npy"}
+    if read.seconds is None:
+        files["offsets"] = f"{folder}/{read.inputs}.offsets.npy"
+    if read.measured:
+        files["statistics"] = f"{folder}/{read.inputs}.json"
+    return files
+
+
+def configured_statistics(wildcards):
+    """What the dataset's definition says instead of the measured statistics."""
+    definition = dataset(wildcards)
+    return [definition["mean"], definition["std"]] if reading(wildcards).measured else None
+
+
+def clip_seconds(wildcards):
+    return cost.clip_seconds(dataset(wildcards), reading(wildcards))
+
+
+def extraction_rate(cores):
+    return cost.rate(config["cluster"], config["device"], cores=cores)
+
+
+def encode_share(wildcards):
+    """What the cost model needs of one encode job: clips, views, seconds, shape of the network."""
+    views = view_count(wildcards.views)
+    clips = cost.clips(dataset(wildcards)) / shard_count(
+        wildcards.dataset, wildcards.views
+    )
+    return clips, views, clip_seconds(wildcards), shape_of(wildcards.backbone)
+
+
+def negatives_cost(wildcards):
+    share = int(wildcards.clips), 2, clip_seconds(wildcards)
+    return cost.encode_seconds(*share, shape_of(wildcards.backbone), extraction_rate(1))
+
+
+def is_stored(wildcards):
+    """Whether a feature is made of what the trunk stored."""
+    pretext = feature(wildcards)["objective"] in PRETEXT
+    return bool(shape_of(wildcards.backbone).stored) and not pretext
+
+
+def feature_inputs(wildcards):
+    settings, name = feature(wildcards), wildcards.backbone
+    folder = f"results/activations/{wildcards.dataset}/{name}/{view_set(settings)}"
+    files = {"activations": f"{folder}/{wildcards.shard}.safetensors"}
+    if not is_stored(wildcards):
+        files = values(wildcards)
+    if settings["objective"] != "embedding":
+        files["signs"] = f"results/projections/{name}.safetensors"
+    if settings["objective"] not in ("embedding", *PRETEXT):
+        files["head"] = f"results/heads/{name}/{settings['objective']}.safetensors"
+    if count := settings.get("comparison_clips"):
+        files["negatives"] = (
+            f"results/negatives/{wildcards.dataset}/{name}/{count}/{wildcards.fold}.safetensors"
+        )
+    return files
+
+
+def feature_share(wildcards):
+    """Clips of one job, and passes of the network for each: its views or masks."""
+    settings = feature(wildcards)
+    passes = settings.get("masks") or view_count(view_set(settings))
+    parts = part_count(wildcards.dataset, wildcards.feature)
+    return cost.clips(dataset(wildcards)) / parts, passes
+
+
+def feature_cost(wildcards):
+    clips, passes = feature_share(wildcards)
+    shape = shape_of(wildcards.backbone)
+    if is_stored(wildcards):
+        return cost.gradient_seconds(clips, 1, shape, extraction_rate(1))
+    share = clips, passes, clip_seconds(wildcards), shape
+    seconds = cost.encode_seconds(*share, extraction_rate(8))
+    return seconds + cost.gradient_seconds(clips, 1, shape, extraction_rate(8))
+
+
+def feature_memory(wildcards):
+    clips, passes = feature_share(wildcards)
+    shape = shape_of(wildcards.backbone)
+    if is_stored(wildcards):
+        return cost.gradient_mb(clips, passes, shape)
+    share = 0, passes, clip_seconds(wildcards), shape
+    return cost.encode_mb(*share) + cost.live_mb(shape)
+
+
+rule encode:
+    input:
+        unpack(values),
+        clips="results/{dataset}/clips.parquet",
+        checkpoint=checkpoint,
+    output:
+        "results/activations/{dataset}/{backbone}/{views}/{shard}.safetensors",
+    log:
+        "logs/encode/{dataset}/{backbone}/{views}/{shard}.log",
+    benchmark:
+        "results/benchmarks/encode/{dataset}/{backbone}/{views}/{shard}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        **gpu_job(
+            lambda wildcards: cost.encode_seconds(
+                *encode_share(wildcards), extraction_rate(8)
+            ),
+            lambda wildcards: cost.encode_mb(*encode_share(wildcards)),
+        ),
+    params:
+        backbone=trunk_options,
+        statistics=configured_statistics,
+        views=lambda wildcards: (
+            0 if wildcards.views == "clean" else view_count(wildcards.views)
+        ),
+        shards=lambda wildcards: shard_count(wildcards.dataset, wildcards.views),
+        seed=lambda wildcards: None if wildcards.views == "clean" else config["seed"],
+        device=config["device"],
+        precision=config["precision"],
+        code=lambda wildcards: code_digest("engine.shard", family_module(wildcards)),
+    script:
+        "../scripts/encode.py"
+
+
+rule negatives:
+    input:
+        unpack(values),
+        clips="results/{dataset}/clips.parquet",
+        checkpoint=checkpoint,
+    output:
+        "results/negatives/{dataset}/{backbone}/{clips}/{fold}.safetensors",
+    log:
+        "logs/negatives/{dataset}/{backbone}/{clips}/{fold}.log",
+    benchmark:
+        "results/benchmarks/negatives/{dataset}/{backbone}/{clips}/{fold}.tsv"
+    group:
+        shared("negatives", negatives_cost)
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        **gpu_job(
+            negatives_cost,
+            cost.TORCH_MB + cost.PYTHON_MB,
+            group="negatives",
+        ),
+    params:
+        backbone=trunk_options,
+        statistics=configured_statistics,
+        seed=config["seed"],
+        device=config["device"],
+        precision=config["precision"],
+        code=lambda wildcards: code_digest(
+            "engine.shard",
+            "engine.negatives",
+            "objectives.embedding",
+            "datasets.folds",
+            family_module(wildcards),
+        ),
+    script:
+        "../scripts/negatives.py"
+
+
+rule feature:
+    input:
+        unpack(feature_inputs),
+        clips="results/{dataset}/clips.parquet",
+        checkpoint=checkpoint,
+    output:
+        "results/features/{dataset}/{backbone}/{feature}/{fold}/part-{shard}.parquet",
+    log:
+        "logs/feature/{dataset}/{backbone}/{feature}/{fold}/{shard}.log",
+    benchmark:
+        "results/benchmarks/feature/{dataset}/{backbone}/{feature}/{fold}/{shard}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: lambda wildcards: 1 if is_stored(wildcards) else 8
+    resources:
+        **gpu_job(feature_cost, feature_memory),
+    params:
+        backbone=network_options,
+        statistics=lambda wildcards: (
+            None if is_stored(wildcards) else configured_statistics(wildcards)
+        ),
+        settings=feature,
+        shards=lambda wildcards: part_count(wildcards.dataset, wildcards.feature),
+        seed=config["seed"],
+        device=config["device"],
+        precision=config["precision"],
+        code=lambda wildcards: code_digest(
+            "objectives.extract",
+            "engine.shard",
+            "engine.negatives",
+            family_module(wildcards),
+            REGISTRY["objective"][feature(wildcards)["objective"]],
+            *pretext_module(wildcards),
+        ),
+    script:
+        "../scripts/feature.py"

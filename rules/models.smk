@@ -1,0 +1,133 @@
+# Checkpoints, and the seeded artifacts that depend on a backbone: projection and heads.
+
+
+def any_input(wildcards):
+    """Options of the network; the shapes of gradient and embedding do not depend on the length of the input."""
+    definition = backbone(wildcards)
+    options = {key: definition[key] for key in ("family", *family(wildcards).OPTIONS)}
+    return options | family(wildcards).dataset_options({"target_length": 1024})
+
+
+rule download_checkpoint:
+    output:
+        update("resources/checkpoints/{backbone}{suffix}"),
+    wildcard_constraints:
+        suffix=r"\.(pth|pt|ckpt|bin|safetensors)",
+    log:
+        "logs/download_checkpoint/{backbone}{suffix}.log",
+    benchmark:
+        "results/benchmarks/download_checkpoint/{backbone}{suffix}.tsv"
+    localrule: True
+    conda:
+        "../envs/data.yaml"
+    threads: 1
+    resources:
+        **cpu_job(),
+    params:
+        places=lambda wildcards: places(wildcards.backbone),
+    script:
+        "../scripts/download_checkpoint.py"
+
+
+# A repository of the Hub is a folder: weights, and the JSON files that say what they are.
+use rule download_checkpoint as download_repository with:
+    output:
+        directory("resources/checkpoints/{backbone}"),
+    wildcard_constraints:
+        backbone=repositories(),
+    log:
+        "logs/download_repository/{backbone}.log",
+    benchmark:
+        "results/benchmarks/download_repository/{backbone}.tsv"
+
+
+# As for archives: a digest that is pinned later is checked, and nothing is made again.
+use rule checksum as checkpoint_checksum with:
+    input:
+        checkpoint,
+    output:
+        update("results/checkpoints/{backbone}.sha256"),
+    log:
+        "logs/checkpoint_checksum/{backbone}.log",
+    benchmark:
+        "results/benchmarks/checkpoint_checksum/{backbone}.tsv"
+    localrule: True
+    resources:
+        **cpu_job(),
+    params:
+        sha256=lambda wildcards: backbone(wildcards)["sha256"],
+
+
+rule random_checkpoint:
+    output:
+        "results/checkpoints/{backbone}.safetensors",
+    log:
+        "logs/random_checkpoint/{backbone}.log",
+    benchmark:
+        "results/benchmarks/random_checkpoint/{backbone}.tsv"
+    group:
+        "backbone"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        **cpu_job(0, cost.TORCH_MB, group="backbone"),
+    params:
+        kind=lambda wildcards: backbone(wildcards)["checkpoint"].removeprefix("random:"),
+        seed=config["seed"],
+        code=code_digest("models.ssast.network"),
+    script:
+        "../scripts/random_checkpoint.py"
+
+
+rule projection:
+    input:
+        checkpoint=checkpoint,
+    output:
+        "results/projections/{backbone}.safetensors",
+    log:
+        "logs/projection/{backbone}.log",
+    benchmark:
+        "results/benchmarks/projection/{backbone}.tsv"
+    group:
+        "backbone"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        **cpu_job(0, cost.TORCH_MB, group="backbone"),
+    params:
+        backbone=any_input,
+        dim=lambda wildcards: backbone(wildcards)["projection_dim"],
+        seed=config["seed"],
+        code=lambda wildcards: code_digest(
+            "engine.projection", family_module(wildcards)
+        ),
+    script:
+        "../scripts/projection.py"
+
+
+rule head:
+    input:
+        checkpoint=checkpoint,
+    output:
+        "results/heads/{backbone}/{objective}.safetensors",
+    log:
+        "logs/head/{backbone}/{objective}.log",
+    benchmark:
+        "results/benchmarks/head/{backbone}/{objective}.tsv"
+    group:
+        "backbone"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        **cpu_job(0, cost.TORCH_MB, group="backbone"),
+    params:
+        backbone=any_input,
+        seed=config["seed"],
+        code=lambda wildcards: code_digest(
+            "engine.projection", family_module(wildcards)
+        ),
+    script:
+        "../scripts/head.py"
