@@ -11,9 +11,9 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from fungi_audio import download, sources
 from fungi_audio.errors import ConfigError, StorageError
-from fungi_audio.sources import address, checkpoint_name, local, repository, retrieve
+from fungi_audio.files import download, sources
+from fungi_audio.files.sources import address, checkpoint_name, local, repository, retrieve
 
 CONTENT = bytes(range(256)) * 2048  # 512 KiB
 COMMIT = "c0ffee" * 6 + "abcd"

@@ -230,6 +230,14 @@ def half(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
+def legacy(path: Path) -> None:
+    """A file of torch before 1.6 with another operation of the pickle."""
+    torch.save({"a": torch.zeros(3)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    assert b"\x85q" in content
+    path.write_bytes(content.replace(b"\x85q", b"\x86q"))
+
+
 def rewritten(change: Callable[[str, bytes], bytes], compression: int = zipfile.ZIP_STORED) -> Callable[[Path], None]:
     """A file of torch.save whose records were changed and written anew, checksums and all."""
 
@@ -270,6 +278,8 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "random bytes": (lambda path: path.write_bytes(os.urandom(5000)), "not loaded|is not a checkpoint"),
     "text": (lambda path: path.write_text("version https://x"), "not loaded|is not a checkpoint"),
     "zero bytes": (lambda path: path.touch(), "is not a checkpoint .* or is damaged"),
+    "a pickle of three bytes": (lambda path: path.write_bytes(b"\x80\x02."), "is not a checkpoint .* or is damaged"),
+    "an old file with another operation": (legacy, "is not a checkpoint .* or is damaged"),
     "a header of safetensors alone": (lambda path: path.write_bytes(b"\x10\0\0\0\0\0\0\0{"), "or is damaged"),
     "cut in half": (half, "is not a checkpoint .* or is damaged"),
     "nothing there": (lambda path: None, "no checkpoint at .*; correct `checkpoint:`"),
@@ -320,6 +330,16 @@ def test_refused(tmp_path: Path, fault: str) -> None:
         load(path)
     assert str(path) in str(caught.value)
     assert not (tmp_path / "PWNED").exists()
+
+
+@pytest.mark.fault("checkpoint", "a damaged safetensors file", "refused, naming it")
+@pytest.mark.parametrize("keep", [0, 5, 40, 200, -1])
+def test_a_part_of_safetensors(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    save_file(STATE, path)
+    os.truncate(path, keep % path.stat().st_size)
+    with pytest.raises(CheckpointError, match=r"is not a checkpoint .* or is damaged"):
+        load(path)
 
 
 def test_tied_weights_are_no_expansion(tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from fungi_audio.backbones import ssast
-from fungi_audio.patches import PATCHES
 from safetensors.torch import save_file
 
 from fungi_audio.errors import CheckpointError
 from fungi_audio.models.checkpoints import Checkpoint, load
 from fungi_audio.models.recognise import advice, guess, look
+from fungi_audio.models.ssast import network as ssast
+from fungi_audio.models.ssast.definition import PATCHES
 from fungi_audio.models.ssast.names import published
 
 State = dict[str, torch.Tensor]
@@ -113,7 +113,7 @@ def test_ssast_in_transformers_names(tmp_path: Path, prefix: str, config: dict[s
     assert found.metadata["layer_norm_eps"] == 1e-6, "SSAST's own, whatever the mirror's config.json says"
     assert_same(found.state, state)
     x = torch.randn(2, 64, 128, generator=torch.Generator().manual_seed(3))
-    models = [ssast.build(one, 64) for one in (found.state, state)]
+    models = [ssast.build(one, frames=64) for one in (found.state, state)]
     pooled = [model.pool(model.hidden(model.patch_embed(x))) for model in models]
     assert torch.equal(*pooled)
 
@@ -153,6 +153,15 @@ def test_the_case_of_a_fine_tuned_file(shared: Path) -> None:
     found = published(load(shared / "cases" / "bug-checkpoint-finetuned-ssast" / "best_audio_model.pth"))
     assert found.metadata["grid_stride"] == (10, 10)
     assert "v.blocks.0.attn.qkv.weight" in found.state
+
+
+def test_an_ast_is_built_on_its_own_grid() -> None:
+    given = checkpoint(transformers_names(random_state(patches=1212)), AST_CONFIG)
+    model = ssast.read(given, {"frames": 1024, "stride": (10, 10)})
+    assert torch.equal(model.pos_embed, given.state["embeddings.position_embeddings"])
+    assert {module.eps for module in model.modules() if isinstance(module, torch.nn.LayerNorm)} == {1e-5}
+    shorter = ssast.read(given, {"frames": 128, "stride": (10, 10)})
+    assert shorter.grid == (12, 12)
 
 
 def changed(**config: Any) -> Checkpoint:
