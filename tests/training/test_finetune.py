@@ -278,3 +278,26 @@ def test_a_checkpoint_is_used_without_its_configuration(
     assert torch.equal(again(fbank), network(fbank)) and found["mean"] == -6.0
     with pytest.raises(CheckpointError, match="not a checkpoint of this project's fine-tuning"):
         load_classifier(checkpoint)
+
+
+LIES: dict[str, Any] = {
+    "depth": 10_000,
+    "width": 1 << 20,
+    "frames": 1 << 40,
+    "stride": [0, 0],
+    "patch": [16],
+    "head": {"hidden": 1 << 30, "activation": "relu", "dropout": 0.0},
+    "weighted": True,
+}
+
+
+@pytest.mark.fault("checkpoint", "fine-tuned weights whose metadata lies about {lie}", "refused before memory is taken")
+@pytest.mark.parametrize("lie", [*LIES, "dropout"])
+def test_metadata_that_lies(checkpoint: Path, tmp_path: Path, lie: str) -> None:
+    network = model(checkpoint)
+    head = {"hidden": None, "activation": "relu", "dropout": 5.0 if lie == "dropout" else 0.0}
+    described = describe(network, head) | ({lie: LIES[lie]} if lie in LIES else {})
+    path = tmp_path / "model.safetensors"
+    publish.write_safetensors(path, network.state_dict(), {"network": described, "classes": ["a", "b", "c"]})
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is not a checkpoint of this project's fine-tuning"):
+        load_classifier(path)

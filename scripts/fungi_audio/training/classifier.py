@@ -9,12 +9,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ConfigError
 from ..models import checkpoints
 from ..models.ssast.network import SSAST, read
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 WEIGHTED = "weighted"
+WRONG = (SafetensorError, ConfigError)  # of a file that was changed
 
 
 class Classifier(nn.Module):
@@ -118,9 +119,14 @@ def load_classifier(path: str | Path) -> tuple[Classifier, dict[str, Any]]:
         shape = dict(metadata["network"])
         classes, head, weighted = len(metadata["classes"]), shape.pop("head"), shape.pop("weighted")
         shape["patch"], shape["stride"] = tuple(shape["patch"]), tuple(shape["stride"])
-        model = Classifier(SSAST(**shape, gradient_tokens="all"), classes, head, weighted)
-        model.load_state_dict(checkpoints.load(path).state)
-    except (KeyError, TypeError, RuntimeError, OSError, SafetensorError, json.JSONDecodeError) as error:
-        reason = str(error).splitlines()[0]
+        state = checkpoints.load(path).state
+        held = len({key.split(".")[2] for key in state if key.startswith("v.blocks.")})
+        if shape["depth"] != held:
+            raise ValueError(f"its metadata says {shape['depth']!r} blocks, it holds {held}")
+        with torch.device("meta"):  # a network of any size, until its shapes are those in the file
+            model = Classifier(SSAST(**shape, gradient_tokens="all"), classes, head, weighted)
+        model.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
+    except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, OSError, *WRONG) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path} is not a checkpoint of this project's fine-tuning: {reason}") from error
     return model.requires_grad_(False).eval(), metadata
