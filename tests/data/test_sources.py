@@ -3,6 +3,7 @@
 import hashlib
 import html
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +14,7 @@ import pytest
 
 from fungi_audio.errors import ConfigError, StorageError
 from fungi_audio.files import download, sources
+from fungi_audio.files import whole as files
 from fungi_audio.files.sources import address, checkpoint_name, local, repository, retrieve
 
 CONTENT = bytes(range(256)) * 2048  # 512 KiB
@@ -227,6 +229,20 @@ def test_a_repository(hub: Site, tmp_path: Path) -> None:
     count = len(hub.requests)
     assert retrieve([(f"hf://{HUB}", digest)], tmp_path / "a", allow_http=True) == digest
     assert len(hub.requests) == count, "it is there already"
+
+
+def test_the_digest_of_a_folder_is_that_of_its_files(tmp_path: Path) -> None:
+    """A clone's history and folders beside the files do not count; sha256sum agrees."""
+    for name, content in REPOSITORY.items():
+        (tmp_path / name).write_bytes(content)
+    before = files.sha256(tmp_path)
+    for folder in (".git", "onnx"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "model").write_bytes(b"other")
+    (tmp_path / ".gitattributes").write_bytes(b"x")
+    command = "LC_ALL=C sha256sum * 2>/dev/null | sha256sum"
+    said = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert files.sha256(tmp_path) == before == said.split()[0]
 
 
 def test_the_token_goes_to_the_hub_alone(hub: Site, tmp_path: Path) -> None:

@@ -144,10 +144,11 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """Hexadecimal SHA-256 of a file's content; of a folder of files, as ``LC_ALL=C sha256sum * | sha256sum`` there."""
+    """Hexadecimal SHA-256 of a file's content; of a folder's files, as ``LC_ALL=C sha256sum * | sha256sum``."""
     path = Path(path)
     if path.is_dir():
-        lines = (f"{sha256(file)}  {file.name}\n" for file in sorted(path.iterdir()))
+        files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+        lines = (f"{sha256(file)}  {file.name}\n" for file in files)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
