@@ -62,6 +62,23 @@ def run(arguments: Iterable[str], feed: Iterable[bytes] = ()) -> bytes:
     return output
 
 
+def form(path: Path) -> tuple[int, int]:
+    """Samples a second and channels of a file, as its header says.
+
+    Raises:
+        DataError: SoX cannot read it.
+    """
+    command = ["sox", "--info"]
+    found = [
+        subprocess.run([*command, fact, path.absolute()], capture_output=True, check=False) for fact in ("-r", "-c")
+    ]
+    try:
+        rate, channels = (int(done.stdout) for done in found)
+    except ValueError as error:
+        raise DataError(found[0].stderr.decode(errors="replace").strip()) from error
+    return rate, channels
+
+
 def input_file(path: Path) -> list[str]:
     """Arguments that name an input file whose format its suffix tells; safe for any file name."""
     return ["-t", path.suffix.lower()[1:], str(path.absolute())]
