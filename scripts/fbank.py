@@ -1,4 +1,4 @@
-"""Log-mel cache of a dataset."""
+"""Cache of a dataset's front-end values; the output file's name is the front end's."""
 
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from joblog import job
 
 with job(snakemake):
     clips = pd.read_parquet(snakemake.input.clips)
-    root = place(clips, snakemake.input.audio, snakemake.config["data_root"], snakemake.threads)
     output = Path(snakemake.output.fbank)
-    cache.build([root / wav for wav in clips["wav"]], named(output.stem), output, snakemake.threads)
+    front = named(output.stem)
+    root = place(clips, snakemake.input.audio, snakemake.config["data_root"], snakemake.threads, front.rate)
+    cache.build([root / wav for wav in clips["wav"]], front, output, snakemake.threads)
     train = np.flatnonzero(clips["split"].isna() | (clips["split"] == "train"))
     cache.write_statistics(output, train, Path(snakemake.output.statistics))

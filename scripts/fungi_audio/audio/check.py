@@ -110,7 +110,7 @@ def _usable(silent: bool, seconds: float, rate: int, channels: int) -> Finding:
 
 def _decode_with_sox(path: Path) -> Finding:
     try:
-        samples = sox.run([*sox.input_file(path), "-t", "raw", *sox.MONO_16K, "-"])
+        samples = sox.run([*sox.input_file(path), "-t", "raw", *sox.mono(sox.RATE), "-"])
         rate, channels = sox.form(path)
     except DataError as error:
         return Finding(f"cannot be decoded: {error}")

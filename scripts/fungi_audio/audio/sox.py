@@ -10,7 +10,6 @@ from ..errors import DataError, FungiError
 from ..files.whole import REASONS
 
 RATE = 16_000
-MONO_16K = ("-r", str(RATE), "-c", "1", "-b", "16", "-e", "signed-integer")
 ONLY_SOX = frozenset(
     ("8svx", "amr", "amr-nb", "amr-wb", "awb", "gsm", "hcom", "maud", "mp2", "prc", "smp", "sndt", "txw", "wv")
 )
@@ -60,6 +59,11 @@ def run(arguments: Iterable[str], feed: Iterable[bytes] = ()) -> bytes:
     if process.returncode or "FAIL" in message:
         raise DataError(message.removeprefix("sox FAIL ") or f"SoX ended with status {process.returncode}")
     return output
+
+
+def mono(rate: int) -> tuple[str, ...]:
+    """Arguments that say what to make: one channel of 16-bit samples."""
+    return ("-r", str(rate), "-c", "1", "-b", "16", "-e", "signed-integer")
 
 
 def form(path: Path) -> tuple[int, int]:
