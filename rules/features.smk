@@ -38,7 +38,9 @@ def values(wildcards):
 def configured_statistics(wildcards):
     """What the dataset's definition says instead of the measured statistics."""
     definition = dataset(wildcards)
-    return [definition["mean"], definition["std"]] if reading(wildcards).measured else None
+    return (
+        [definition["mean"], definition["std"]] if reading(wildcards).measured else None
+    )
 
 
 def clip_seconds(wildcards):

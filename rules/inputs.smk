@@ -5,7 +5,11 @@ from fungi_audio import frontends
 def inputs_share(wildcards):
     """Clips, and seconds of each; one length for all stands in the name of the cache."""
     frames = wildcards.inputs.rpartition("-")[2]
-    seconds = int(frames) / 100 if frames.isdecimal() else cost.clip_seconds(dataset(wildcards))
+    seconds = (
+        int(frames) / 100
+        if frames.isdecimal()
+        else cost.clip_seconds(dataset(wildcards))
+    )
     return cost.clips(dataset(wildcards)), seconds
 
 
@@ -41,7 +45,6 @@ rule inputs:
             group="audio",
         ),
     params:
-        rate=lambda wildcards: frontends.kind_of(wildcards.inputs).rate,
         code=lambda wildcards: code_digest(
             "frontends.cache", frontends.module_of(wildcards.inputs)
         ),

@@ -11,12 +11,12 @@ def any_input(wildcards):
 rule download_checkpoint:
     output:
         update("resources/checkpoints/{backbone}{suffix}"),
-    wildcard_constraints:
-        suffix=r"\.(pth|pt|ckpt|bin|safetensors)",
     log:
         "logs/download_checkpoint/{backbone}{suffix}.log",
     benchmark:
         "results/benchmarks/download_checkpoint/{backbone}{suffix}.tsv"
+    wildcard_constraints:
+        suffix=r"\.(pth|pt|ckpt|bin|safetensors)",
     localrule: True
     conda:
         "../envs/data.yaml"
@@ -33,12 +33,12 @@ rule download_checkpoint:
 use rule download_checkpoint as download_repository with:
     output:
         directory("resources/checkpoints/{backbone}"),
-    wildcard_constraints:
-        backbone=repositories(),
     log:
         "logs/download_repository/{backbone}.log",
     benchmark:
         "results/benchmarks/download_repository/{backbone}.tsv"
+    wildcard_constraints:
+        backbone=repositories(),
 
 
 # As for archives: a digest that is pinned later is checked, and nothing is made again.

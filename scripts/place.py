@@ -8,5 +8,6 @@ from joblog import job
 
 with job(snakemake):
     clips = pd.read_parquet(snakemake.input.clips)
-    root = place(clips, snakemake.input.audio, snakemake.params.data_root, snakemake.threads)
+    params = snakemake.params
+    root = place(clips, snakemake.input.audio, params.data_root, snakemake.threads, params.get("rate", 16_000))
     write_text(snakemake.output[0], f"{root}\n")

@@ -1,4 +1,4 @@
-"""The 16 kHz audio of a dataset."""
+"""The audio of a dataset at one rate."""
 
 import pandas as pd
 
@@ -7,4 +7,6 @@ from joblog import job
 
 with job(snakemake):
     clips = pd.read_parquet(snakemake.input.clips)
-    resample(clips, snakemake.input.raw, snakemake.output[0], snakemake.params.link, snakemake.threads)
+    params = snakemake.params
+    rate = params.get("rate", 16_000)
+    resample(clips, snakemake.input.raw, snakemake.output[0], params.link, snakemake.threads, rate)

@@ -59,6 +59,15 @@ def test_audio_root() -> None:
     assert audio_root("esc50", None) == "resources/audio/esc50"
     assert audio_root("esc50", "/scratch/me") == "/scratch/me/esc50"
     assert audio_root("esc50", "~/audio") == f"{Path.home()}/audio/esc50"
+    assert audio_root("esc50", None, 32_000) == "resources/audio-32000/esc50"
+    assert audio_root("esc50", "/scratch/me", 32_000) == "/scratch/me/audio-32000/esc50"
+
+
+def test_audio_of_two_rates_lies_apart(audio: Path, tmp_path: Path) -> None:
+    root = str(tmp_path / "root")
+    found = [place(CLIPS, audio, root, rate=rate).relative_to(root) for rate in (16_000, 8_000)]
+    assert found == [Path("audio"), Path("audio-8000/audio")]
+    assert (tmp_path / "root/audio-8000/audio/sub/b.flac.wav").read_text() == "sub/b.flac.wav"
 
 
 def test_place(audio: Path, tmp_path: Path) -> None:

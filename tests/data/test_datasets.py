@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 from hypothesis import given, settings
@@ -71,6 +72,11 @@ def test_esc50(esc50: Path) -> None:
     clips = tables.clips
     assert clips["clip_id"].tolist() == sorted(clips["clip_id"])
     assert clips.iloc[1].to_dict() | {"split": None} == {
+        "seconds": 0.1,
+        "rate": 16_000,
+        "channels": 1,
+        "group": "1",
+        "labels": ["rooster"],
         "clip_id": "1-1-A-1.wav",
         "path": "ESC-50-master/audio/1-1-A-1.wav",
         "wav": "1-1-A-1.wav",
@@ -97,7 +103,18 @@ def test_tables_survive_parquet(esc50: Path, tmp_path: Path) -> None:
     tables = index(esc50, "esc50", {})
     paths = [tmp_path / name for name in ("clips.parquet", "classes.csv", "skipped.csv")]
     tables.write(*paths)
-    pd.testing.assert_frame_equal(pd.read_parquet(paths[0]), tables.clips)
+    found = pd.read_parquet(paths[0])
+    assert [labels.tolist() for labels in found["labels"]] == tables.clips["labels"].tolist()
+    pd.testing.assert_frame_equal(found.drop(columns="labels"), tables.clips.drop(columns="labels"))
+    schema = pq.read_schema(paths[0])
+    kinds = {
+        "seconds": "double",
+        "rate": "int32",
+        "channels": "int32",
+        "group": "string",
+        "labels": "list<element: string>",
+    }
+    assert {name: str(schema.field(name).type).replace("large_", "") for name in kinds} == kinds
     assert paths[1].read_text().splitlines()[:2] == ["index,mid,display_name", "0,/m/07rwj00,dog"]
     assert paths[2].read_text() == "clip_id,reason\n"
     first = paths[0].read_bytes()
@@ -147,6 +164,7 @@ def test_speech_commands(speech: Path) -> None:
     assert clips["wav"].tolist() == clips["path"].tolist() == clips["clip_id"].tolist()
     assert clips["split"].tolist() == ["train", "valid", "test", "train"] * 2
     assert clips["fold"].isna().all()
+    assert clips["group"].unique().tolist() == ["abc"]
     assert tables.classes.values.tolist() == [[0, "/m/spcmd00", "backward"], [1, "/m/spcmd28", "yes"]]
     assert len(set(WORDS)) == 35
 
@@ -226,7 +244,32 @@ def test_csv_multilabel(tmp_path: Path) -> None:
     assert tables.clips["label"].tolist() == ["x;y", "z"]
     assert tables.clips["mid"].tolist() == ["/m/label0000,/m/label0001", "/m/label0002"]
     assert tables.clips["target"].tolist() == [0, 2]
+    assert tables.clips["labels"].tolist() == [["x", "y"], ["z"]]
     assert of_csv(tmp_path, "path,label,fold\na.wav,x; y,1\nb.wav,z,2\n")["label"].tolist() == ["x; y", "z"]
+
+
+def test_csv_labels_that_hold_a_semicolon(tmp_path: Path) -> None:
+    """Without `multilabel` it is part of the name, in the list as in the text."""
+    clips = of_csv(tmp_path, "path,label,fold\na.wav,x;y,1\nb.wav,x,2\n")
+    assert clips["labels"].tolist() == [["x;y"], ["x"]]
+
+
+def test_csv_groups(tmp_path: Path) -> None:
+    text = "path,label,fold,group,speaker\na.wav,x,1,  caf\u00e9,s\nb.wav,x,2,cafe\u0301,\nc.wav,x,2,,\n"
+    write_clip(tmp_path / "c.wav")
+    clips = of_csv(tmp_path, text)
+    assert clips["group"].fillna("-").tolist() == ["caf\u00e9", "caf\u00e9", "-"]
+    clips = of_csv(tmp_path, text, columns={"group": "speaker"})
+    assert clips["group"].fillna("-").tolist() == ["s", "-", "-"]
+    assert of_csv(tmp_path, "path,label,fold\na.wav,x,1\n")["group"].isna().all()
+    with pytest.raises(DataError, match=r"no column 'singer' \(columns.group\); found: path, label, fold, group"):
+        of_csv(tmp_path, text, columns={"group": "singer"})
+
+
+def test_what_the_source_files_are(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", np.full((11_025, 2), 0.5), 44_100)
+    clips = index(write_csv(tmp_path, "path,label,fold\na.flac,x,1\nb.wav,x,2\n"), "csv", {}).clips
+    assert clips[["seconds", "rate", "channels"]].values.tolist() == [[0.25, 44_100, 2], [0.1, 16_000, 1]]
 
 
 def test_csv_in_a_subfolder(tmp_path: Path) -> None:

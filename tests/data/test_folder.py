@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 
@@ -22,6 +24,10 @@ def test_librispeech_tree(tmp_path: Path) -> None:
     assert tables.clips["label"].tolist() == ["", "", ""] and tables.clips["target"].tolist() == [-1, -1, -1]
     assert tables.clips["fold"].isna().all() and tables.clips["split"].isna().all()
     assert tables.classes.empty and len(set(tables.clips["wav"])) == 3
+    assert tables.clips["seconds"].tolist() == [1.0, 1.0, 1.0]
+    tables.write(*(tmp_path / name for name in ("clips.parquet", "classes.csv", "skipped.csv")))
+    labels = pq.read_table(tmp_path / "clips.parquet")["labels"]
+    assert (labels.type.value_type, labels.to_pylist()) == (pa.string(), [[], [], []])
 
 
 def test_nothing_to_hear(tmp_path: Path) -> None:

@@ -75,11 +75,12 @@ def test_every_format_becomes_16_khz_mono(raw: Path, clips: pd.DataFrame, tmp_pa
             assert np.abs(samples[100:-100] - expected[: len(samples)][100:-100]).max() < 1e-3
 
 
-def test_the_same_as_the_sox_command(raw: Path, clips: pd.DataFrame, tmp_path: Path) -> None:
-    resample(clips, raw, tmp_path / "audio", link=True)
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_the_same_as_the_sox_command(raw: Path, clips: pd.DataFrame, tmp_path: Path, rate: int) -> None:
+    resample(clips, raw, tmp_path / "audio", link=True, rate=rate)
     for name in ("44 kHz.wav", "stereo.wav", "eight.wav", "u8.wav", "clip.flac"):
         out = tmp_path / "sox.wav"
-        subprocess.run(["sox", "-R", "-V1", raw / name, "-r", "16000", "-c", "1", "-b", "16", out], check=True)
+        subprocess.run(["sox", "-R", "-V1", raw / name, "-r", str(rate), "-c", "1", "-b", "16", out], check=True)
         wav = clips.set_index("clip_id").loc[name, "wav"]
         assert (tmp_path / "audio" / wav).read_bytes() == out.read_bytes(), name
 
@@ -96,6 +97,23 @@ def test_what_is_16_khz_already_is_not_touched(raw: Path, clips: pd.DataFrame, t
     resample(clips, raw, tmp_path / "copied", link=False)
     assert not (tmp_path / "copied" / "done.wav").samefile(raw / "done.wav")
     assert (tmp_path / "copied" / "done.wav").read_bytes() == (raw / "done.wav").read_bytes()
+
+
+def test_audio_at_another_rate(raw: Path, clips: pd.DataFrame, tmp_path: Path) -> None:
+    """Files of that rate are left as they are; 16 kHz is no exception then."""
+    resample(clips, raw, tmp_path / "audio", link=True, rate=44_100)
+    forms = {
+        (info.samplerate, info.channels, info.subtype)
+        for wav in clips["wav"]
+        for info in [soundfile.info(tmp_path / "audio" / wav)]
+    }
+    assert forms == {(44_100, 1, "PCM_16")}
+    linked = [
+        name
+        for name in FORMS
+        if (tmp_path / "audio" / name).exists() and (tmp_path / "audio" / name).samefile(raw / name)
+    ]
+    assert linked == ["44 kHz.wav", "sub folder/-n; touch PWNED | ü.wav"]
 
 
 def test_reference_clips(shared: Path, tmp_path: Path) -> None:

@@ -20,10 +20,21 @@ CUT_SHORT = re.compile(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)
 
 
 class Finding(NamedTuple):
-    """Why a clip cannot be used, or what is odd about one that can; both "" for an ordinary clip."""
+    """What a file is, once decoded.
+
+    Attributes:
+        problem: why it cannot be used; "" when it can.
+        oddity: what is odd about one that can be used; "" for an ordinary clip.
+        seconds: decoded.
+        rate: samples a second of a channel, as they are in the file.
+        channels: of the file.
+    """
 
     problem: str = ""
     oddity: str = ""
+    seconds: float = 0.0
+    rate: int = 0
+    channels: int = 0
 
 
 def check(path: Path) -> Finding:
@@ -85,22 +96,24 @@ def _check_samples(file: soundfile.SoundFile) -> Finding:
         silent = silent and not block.any()
     if decoded < file.frames * (MP3_ESTIMATE if file.format == "MP3" else 1):
         return Finding(f"is cut short: {decoded} of {file.frames} samples")
-    return Finding(oddity=_oddity(silent, file.samplerate, file.channels))
+    return _usable(silent, decoded / file.samplerate, file.samplerate, file.channels)
 
 
-def _oddity(silent: bool, rate: int, channels: int) -> str:
+def _usable(silent: bool, seconds: float, rate: int, channels: int) -> Finding:
     odd = {
         "silent": silent,
         f"{rate} samples a second": rate < sox.RATE,
         f"{channels} channels": channels > 2,
     }
-    return ", ".join(text for text, holds in odd.items() if holds)
+    return Finding("", ", ".join(text for text, holds in odd.items() if holds), seconds, rate, channels)
 
 
 def _decode_with_sox(path: Path) -> Finding:
     try:
-        samples = sox.run([*sox.input_file(path), "-t", "raw", *sox.MONO_16K, "-"])
+        samples = sox.run([*sox.input_file(path), "-t", "raw", *sox.mono(sox.RATE), "-"])
+        rate, channels = sox.form(path)
     except DataError as error:
         return Finding(f"cannot be decoded: {error}")
-    finding = _check_length(len(samples) / 2 / sox.RATE) if samples else Finding("has no samples")
-    return finding if finding.problem else Finding(oddity="" if any(samples) else "silent")
+    seconds = len(samples) / 2 / sox.RATE
+    finding = _check_length(seconds) if samples else Finding("has no samples")
+    return finding if finding.problem else _usable(not any(samples), seconds, rate, channels)

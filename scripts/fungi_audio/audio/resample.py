@@ -1,4 +1,4 @@
-"""Every clip as 16 kHz mono 16-bit WAV, made by SoX."""
+"""Every clip as mono 16-bit WAV at one rate, made by SoX."""
 
 import os
 from collections.abc import Iterable
@@ -22,12 +22,14 @@ SAMPLES = {  # libsndfile's subtypes: how SoX gets them
 FLOATS = ("float32", "32", "floating-point")
 
 
-def resample(clips: pd.DataFrame, raw: str | Path, folder: str | Path, link: bool, threads: int = 1) -> None:
-    """Write the 16 kHz audio of a dataset to a folder, whole or not at all.
+def resample(
+    clips: pd.DataFrame, raw: str | Path, folder: str | Path, link: bool, threads: int = 1, rate: int = sox.RATE
+) -> None:
+    """Write the audio of a dataset at one rate to a folder, whole or not at all.
 
-    SoX resamples and mixes channels as ``sox -R in.wav -r 16000 -c 1 -b 16 out.wav`` does: its dither is kept,
+    SoX resamples and mixes channels as ``sox -R in.wav -r RATE -c 1 -b 16 out.wav`` does: its dither is kept,
     with a fixed seed. Files are decoded by libsndfile, by SoX itself where only SoX reads them. Those that
-    are 16 kHz mono 16-bit WAV already are linked or copied as they are. An interrupted call goes on where it
+    are mono 16-bit WAV of that rate already are linked or copied as they are. An interrupted call goes on where it
     stopped, next to `folder`.
 
     Args:
@@ -36,6 +38,7 @@ def resample(clips: pd.DataFrame, raw: str | Path, folder: str | Path, link: boo
         folder: replaced when it exists.
         link: hard-link files that need no resampling; false copies them.
         threads: clips at a time.
+        rate: samples a second.
 
     Raises:
         DataError: clips that could not be converted, all listed.
@@ -47,7 +50,7 @@ def resample(clips: pd.DataFrame, raw: str | Path, folder: str | Path, link: boo
         pairs = [(Path(raw, path), part / wav) for path, wav in zip(clips["path"], clips["wav"], strict=True)]
         wanted = {target for _, target in pairs}
         _keep_only(part, wanted)
-        problems = for_each("resample", lambda pair: _convert(*pair, link), pairs, threads)
+        problems = for_each("resample", lambda pair: _convert(*pair, link, rate), pairs, threads)
         failed = [f"  {source} {problem}" for (source, _), problem in zip(pairs, problems, strict=True) if problem]
         if failed:
             raise DataError(
@@ -64,7 +67,7 @@ def _keep_only(folder: Path, wanted: set[Path]) -> None:
             path.unlink()
 
 
-def _convert(source: Path, target: Path, link: bool) -> str:
+def _convert(source: Path, target: Path, link: bool, rate: int) -> str:
     """Make one file unless it is there already; the reason when that fails."""
     try:
         before = source.stat()
@@ -72,13 +75,13 @@ def _convert(source: Path, target: Path, link: bool) -> str:
             return ""
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.suffix.lower()[1:] in sox.ONLY_SOX:
-            _run_sox(sox.input_file(source), (), target)
+            _run_sox(sox.input_file(source), (), target, rate)
         else:
             with opened(source) as file:
-                if (file.format, file.subtype, file.samplerate, file.channels) == ("WAV", "PCM_16", sox.RATE, 1):
+                if (file.format, file.subtype, file.samplerate, file.channels) == ("WAV", "PCM_16", rate, 1):
                     put(source, target, link)
                 else:
-                    _resample(file, target)
+                    _resample(file, target, rate)
         after = source.stat()
     except (soundfile.SoundFileError, DataError) as error:
         return f"cannot be decoded: {error}"
@@ -105,13 +108,13 @@ def _is_made(target: Path, time: int) -> bool:
     return abs(status.st_mtime_ns - time) < SAME_TIME and status.st_size > HEADER
 
 
-def _resample(file: soundfile.SoundFile, target: Path) -> None:
+def _resample(file: soundfile.SoundFile, target: Path, rate: int) -> None:
     dtype, bits, encoding = SAMPLES.get(file.subtype, FLOATS)
     form = ["-t", "raw", "-r", str(file.samplerate), "-c", str(file.channels), "-b", bits, "-e", encoding, "-"]
 
-    _run_sox(form, (block.tobytes() for block in blocks(file, dtype)), target)
+    _run_sox(form, (block.tobytes() for block in blocks(file, dtype)), target, rate)
 
 
-def _run_sox(form: list[str], feed: Iterable[bytes], target: Path) -> None:
+def _run_sox(form: list[str], feed: Iterable[bytes], target: Path, rate: int) -> None:
     with beside(target) as part:
-        sox.run([*form, "-t", "wav", *sox.MONO_16K, str(part.absolute())], feed)
+        sox.run([*form, "-t", "wav", *sox.mono(rate), str(part.absolute())], feed)

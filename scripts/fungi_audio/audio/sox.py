@@ -10,7 +10,6 @@ from ..errors import DataError, FungiError
 from ..files.whole import REASONS
 
 RATE = 16_000
-MONO_16K = ("-r", str(RATE), "-c", "1", "-b", "16", "-e", "signed-integer")
 ONLY_SOX = frozenset(
     ("8svx", "amr", "amr-nb", "amr-wb", "awb", "gsm", "hcom", "maud", "mp2", "prc", "smp", "sndt", "txw", "wv")
 )
@@ -60,6 +59,28 @@ def run(arguments: Iterable[str], feed: Iterable[bytes] = ()) -> bytes:
     if process.returncode or "FAIL" in message:
         raise DataError(message.removeprefix("sox FAIL ") or f"SoX ended with status {process.returncode}")
     return output
+
+
+def mono(rate: int) -> tuple[str, ...]:
+    """Arguments that say what to make: one channel of 16-bit samples."""
+    return ("-r", str(rate), "-c", "1", "-b", "16", "-e", "signed-integer")
+
+
+def form(path: Path) -> tuple[int, int]:
+    """Samples a second and channels of a file, as its header says.
+
+    Raises:
+        DataError: SoX cannot read it.
+    """
+    command = ["sox", "--info"]
+    found = [
+        subprocess.run([*command, fact, path.absolute()], capture_output=True, check=False) for fact in ("-r", "-c")
+    ]
+    try:
+        rate, channels = (int(done.stdout) for done in found)
+    except ValueError as error:
+        raise DataError(found[0].stderr.decode(errors="replace").strip()) from error
+    return rate, channels
 
 
 def input_file(path: Path) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import DataError
 from .listing import Clip, Label, Listing, find_root, leaves, read_text
 
-COLUMNS = {"path": "path", "label": "label", "fold": "fold", "split": "split"}
+COLUMNS = {"path": "path", "label": "label", "fold": "fold", "split": "split", "group": "group"}
 SPLIT_NAMES = {
     "train": ("train", "training"),
     "valid": ("valid", "validation", "val", "dev"),
@@ -28,7 +28,7 @@ def read(folder: Path, options: Mapping[str, Any]) -> Listing:
     Args:
         folder: the raw folder.
         options: ``metadata``, path of the CSV below the folder; ``columns``, names of the columns path,
-            label, fold and split where they are called otherwise; ``multilabel``, labels are joined with ";".
+            label, fold, split and group where they are called otherwise; ``multilabel``, labels are joined with ";".
 
     Raises:
         DataError: the table cannot be read as a whole; what is wrong with single lines is in `Clip.problem`.
@@ -45,6 +45,10 @@ def read(folder: Path, options: Mapping[str, Any]) -> Listing:
         raise DataError(
             f"{root / metadata} has neither a column {columns['fold']!r} nor {columns['split']!r}; found: "
             f"{', '.join(lines[0])}. Add one, or name it under `columns:`"
+        )
+    if lines and columns["group"] not in {COLUMNS["group"], *lines[0]}:
+        raise DataError(
+            f"{root / metadata} has no column {columns['group']!r} (columns.group); found: {', '.join(lines[0])}"
         )
     names = sorted({label for clip in clips for label in clip.labels})
     return Listing(clips, [Label(f"/m/label{index:04d}", name) for index, name in enumerate(names)])
@@ -85,7 +89,9 @@ def _clip(line: dict[str, str], columns: Mapping[str, str], folder: Path, here: 
     if fold is None and split is None:
         fold_problem = fold_problem or split_problem or "has no fold or split"
     path, path_problem = _path(folder, here, listed)
-    return Clip(listed, path, labels, fold, split, path_problem or label_problem or fold_problem or split_problem)
+    problem = path_problem or label_problem or fold_problem or split_problem
+    group = unicodedata.normalize("NFC", line.get(columns["group"], "").strip())
+    return Clip(listed, path, labels, fold, split, problem, group or None)
 
 
 def _path(folder: Path, here: str, listed: str) -> tuple[str, str]:

@@ -7,18 +7,22 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..audio.sox import RATE
 from ..errors import StorageError
 from ..files.whole import put, write_text
 from ..parallel import for_each
 from . import folds
 
 
-def audio_root(dataset: str, data_root: str | None) -> str:
-    """Where a dataset's 16 kHz audio lies: below `data_root`, else in the project."""
-    return f"resources/audio/{dataset}" if data_root is None else str(Path(data_root).expanduser() / dataset)
+def audio_root(dataset: str, data_root: str | None, rate: int = RATE) -> str:
+    """Where a dataset's audio at a rate lies: below `data_root`, else in the project."""
+    if data_root is None:
+        return f"resources/{'audio' if rate == RATE else f'audio-{rate}'}/{dataset}"
+    root = Path(data_root).expanduser()
+    return str(root / dataset if rate == RATE else root / f"audio-{rate}" / dataset)
 
 
-def place(clips: pd.DataFrame, audio: str | Path, data_root: str | None, threads: int = 1) -> Path:
+def place(clips: pd.DataFrame, audio: str | Path, data_root: str | None, threads: int = 1, rate: int = RATE) -> Path:
     """Bring the audio to `data_root`: hard links where the file system allows, else copies.
 
     Files that are there already (same size and time) are left alone, so that every job that reads audio
@@ -27,6 +31,7 @@ def place(clips: pd.DataFrame, audio: str | Path, data_root: str | None, threads
     Args:
         clips: clip table with the column `wav`.
         audio: the project's folder, named as the dataset.
+        rate: of the audio.
 
     Returns:
         The folder to read from: `audio` itself where `data_root` is not set.
@@ -37,7 +42,7 @@ def place(clips: pd.DataFrame, audio: str | Path, data_root: str | None, threads
     audio = Path(audio)
     if data_root is None:
         return audio
-    root = Path(audio_root(audio.name, data_root))
+    root = Path(audio_root(audio.name, data_root, rate))
 
     def bring(wav: str) -> None:
         source, target = audio / wav, root / wav

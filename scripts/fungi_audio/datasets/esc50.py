@@ -1,7 +1,8 @@
 """ESC-50 (K. J. Piczak, 2015), archive of the repository karolpiczak/ESC-50, and subsets in its layout.
 
-`audio/{fold}-{clip}-{take}-{target}.wav` and `meta/esc50.csv` with filename, fold, target, category;
-five folds fixed by the author. SSAST's ids are ``/m/07rwj`` and the two digits of the target.
+`audio/{fold}-{clip}-{take}-{target}.wav` and `meta/esc50.csv` with filename, fold, target, category and src_file, the
+recording that a clip is cut from (its group); five folds fixed by the author. SSAST's ids are ``/m/07rwj`` and the
+two digits of the target.
 """
 
 from collections.abc import Mapping
@@ -39,7 +40,9 @@ def read(folder: Path, options: Mapping[str, Any]) -> Listing:
         clips.append(
             Clip(name, f"{audio}/{name}", problem=problem)
             if problem
-            else Clip(name, f"{audio}/{name}", (line["category"],), int(line["fold"]))
+            else Clip(
+                name, f"{audio}/{name}", (line["category"],), int(line["fold"]), group=line.get("src_file") or None
+            )
         )
     classes = [Label(f"/m/07rwj{target:02d}", names[target]) for target in sorted(names)]
     if len({label.name for label in classes}) < len(classes):

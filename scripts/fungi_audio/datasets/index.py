@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import pyarrow as pa
 
 from ..audio.check import Finding, check
 from ..errors import DataError
@@ -32,7 +33,10 @@ class Index(NamedTuple):
     def write(self, clips: str | Path, classes: str | Path, skipped: str | Path) -> None:
         """Write the tables: Parquet, CSV, CSV."""
         with whole(clips) as part:
-            self.clips.to_parquet(part, index=False)
+            schema = pa.Schema.from_pandas(self.clips, preserve_index=False)
+            labels = pa.field("labels", pa.list_(pa.string()))  # where no clip has one, there is no type to infer
+            schema = schema.set(schema.get_field_index("labels"), labels)
+            self.clips.to_parquet(part, index=False, schema=schema)
         for table, path in ((self.classes, classes), (self.skipped, skipped)):
             with whole(path) as part:
                 table.to_csv(part, index=False)
@@ -56,7 +60,7 @@ def index(folder: str | Path, layout: str, options: Mapping[str, Any], skip: boo
     clips = sorted(listing.clips, key=lambda clip: clip.clip_id)
     checked = list(zip(clips, _check_all(folder, clips, threads), strict=True))
     bad = [(clip, finding.problem) for clip, finding in checked if finding.problem]
-    good = [(clip, finding.oddity) for clip, finding in checked if not finding.problem]
+    good = [(clip, finding) for clip, finding in checked if not finding.problem]
     if bad and not skip:
         raise DataError(_report(folder, bad, len(clips)))
     if not good:
@@ -65,7 +69,7 @@ def index(folder: str | Path, layout: str, options: Mapping[str, Any], skip: boo
         log.warning("left out: %s %s", shown(clip.clip_id), problem)
     _warn(good, listing.classes)
     skipped = pd.DataFrame([(shown(clip.clip_id), problem) for clip, problem in bad], columns=["clip_id", "reason"])
-    return Index(_clip_table([clip for clip, _ in good], listing.classes), _class_table(listing.classes), skipped)
+    return Index(_clip_table(good, listing.classes), _class_table(listing.classes), skipped)
 
 
 def shown(name: str) -> str:
@@ -112,7 +116,7 @@ def _report(folder: Path, bad: list[tuple[Clip, str]], total: int) -> str:
     )
 
 
-def _warn(clips: list[tuple[Clip, str]], classes: list[Label]) -> None:
+def _warn(clips: list[tuple[Clip, Finding]], classes: list[Label]) -> None:
     """Say what is odd but usable."""
     counts = {label.name: 0 for label in classes}
     for clip, _ in clips:
@@ -120,7 +124,7 @@ def _warn(clips: list[tuple[Clip, str]], classes: list[Label]) -> None:
             counts[name] += 1
     _warn_of("classes have no usable clip", [shown(name) for name, count in counts.items() if count == 0])
     _warn_of("classes have a single clip", [shown(name) for name, count in counts.items() if count == 1])
-    _warn_of("clips are odd", [f"{shown(clip.clip_id)}: {oddity}" for clip, oddity in clips if oddity])
+    _warn_of("clips are odd", [f"{shown(clip.clip_id)}: {found.oddity}" for clip, found in clips if found.oddity])
     if len(counts) == 1:
         log.warning("there is only one class: nothing to tell apart")
 
@@ -131,7 +135,8 @@ def _warn_of(what: str, items: list[str]) -> None:
         log.warning("%d %s:\n  %s%s", len(items), what, "\n  ".join(items[:LINES]), more)
 
 
-def _clip_table(clips: list[Clip], classes: list[Label]) -> pd.DataFrame:
+def _clip_table(checked: list[tuple[Clip, Finding]], classes: list[Label]) -> pd.DataFrame:
+    clips, found = [clip for clip, _ in checked], [finding for _, finding in checked]
     number = {label.name: index for index, label in enumerate(classes)}
     return pd.DataFrame(
         {
@@ -143,6 +148,11 @@ def _clip_table(clips: list[Clip], classes: list[Label]) -> pd.DataFrame:
             "target": pd.array([number[clip.labels[0]] if clip.labels else -1 for clip in clips], dtype="int32"),
             "fold": pd.array([clip.fold for clip in clips], dtype="Int32"),
             "split": pd.array([clip.split for clip in clips], dtype="str"),
+            "seconds": pd.array([finding.seconds for finding in found], dtype="float64"),
+            "rate": pd.array([finding.rate for finding in found], dtype="int32"),
+            "channels": pd.array([finding.channels for finding in found], dtype="int32"),
+            "group": pd.array([clip.group for clip in clips], dtype="str"),
+            "labels": [list(clip.labels) for clip in clips],
         }
     )
 

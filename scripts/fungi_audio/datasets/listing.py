@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from ..errors import DataError
 
 
@@ -16,6 +18,7 @@ class Clip(NamedTuple):
     fold: int | None = None
     split: str | None = None
     problem: str = ""  # why it cannot be used; "" when the metadata is fine
+    group: str | None = None  # speaker, recording or subject
 
 
 class Label(NamedTuple):
@@ -26,10 +29,11 @@ class Label(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """Clips in any order; classes in the order of their index."""
+    """Clips in any order; classes in the order of their index; events, where a dataset says when a label holds."""
 
     clips: list[Clip]
     classes: list[Label]
+    events: pd.DataFrame | None = None  # row (of `clips`), class (its name), onset, offset (seconds)
 
 
 def find_root(folder: Path, marker: str, layout: str) -> Path:

@@ -50,7 +50,10 @@ def read(folder: Path, options: Mapping[str, Any]) -> Listing:
 
 
 def _clip(name: str, below: str, split: str, problem: str) -> Clip:
-    return Clip(name, posixpath.normpath(f"{below}/{name}"), (name.partition("/")[0],), split=split, problem=problem)
+    word, _, file = name.partition("/")
+    speaker, hashed, _ = file.partition("_nohash_")
+    path = posixpath.normpath(f"{below}/{name}")
+    return Clip(name, path, (word,), split=split, problem=problem, group=speaker if hashed else None)
 
 
 def _read_lists(root: Path, files: set[str]) -> tuple[dict[str, str], dict[str, str]]:

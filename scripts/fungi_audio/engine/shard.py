@@ -90,7 +90,7 @@ def open_values(
     measured = open_statistics(files["statistics"], configured or (None, None)) if "statistics" in files else None
     if "values" in files:
         return Cache(files["values"]), measured
-    root = place(clips.iloc[rows], files["audio"], data_root)
+    root = place(clips.iloc[rows], files["audio"], data_root, rate=frontend.rate)
     return Recordings([root / wav for wav in clips["wav"]], rows, frontend), measured
 
 
