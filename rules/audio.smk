@@ -3,11 +3,6 @@
 from fungi_audio.datasets.datafiles import audio_root
 
 
-def audio_folder(name, rate=16_000):
-    """The resampled audio of a dataset."""
-    return f"resources/audio{'' if rate == 16_000 else f'-{rate}'}/{name}"
-
-
 rule index:
     input:
         raw,
@@ -73,7 +68,7 @@ rule resample:
         **step("resample", cores=8),
     params:
         link=lambda wildcards: source(wildcards).kind != "folder",
-        rate=lambda wildcards: int(getattr(wildcards, "rate", 16_000)),
+        rate=lambda wildcards: int(wildcards.get("rate", 16_000)),
         code=code_digest("audio.resample"),
     script:
         "../scripts/resample.py"

@@ -26,7 +26,7 @@ def values(wildcards):
     """The front end's cache and statistics, or the audio of a front end that has no cache."""
     read, folder = reading(wildcards), f"results/{wildcards.dataset}"
     if read.inputs is None:
-        return {"audio": audio_folder(wildcards.dataset, read.rate)}
+        return {"audio": audio_root(wildcards.dataset, None, read.rate)}
     files = {"values": f"{folder}/{read.inputs}.npy"}
     if read.seconds is None:
         files["offsets"] = f"{folder}/{read.inputs}.offsets.npy"

@@ -21,8 +21,8 @@ def inputs_memory(wildcards):
 rule inputs:
     input:
         clips="results/{dataset}/clips.parquet",
-        audio=lambda wildcards: audio_folder(
-            wildcards.dataset, frontends.kind_of(wildcards.inputs).rate
+        audio=lambda wildcards: audio_root(
+            wildcards.dataset, None, frontends.kind_of(wildcards.inputs).rate
         ),
     output:
         values="results/{dataset}/{inputs}.npy",

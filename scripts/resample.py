@@ -8,5 +8,4 @@ from joblog import job
 with job(snakemake):
     clips = pd.read_parquet(snakemake.input.clips)
     params = snakemake.params
-    rate = params.get("rate", 16_000)
-    resample(clips, snakemake.input.raw, snakemake.output[0], params.link, snakemake.threads, rate)
+    resample(clips, snakemake.input.raw, snakemake.output[0], params.link, snakemake.threads, params.rate)
