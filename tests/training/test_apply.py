@@ -9,9 +9,9 @@ import pytest
 import soundfile
 import torch
 
-from fungi_audio.audio import read as audio
 from fungi_audio.errors import CheckpointError, ConfigError, DataError
 from fungi_audio.files import features
+from fungi_audio.frontends import kaldi
 from fungi_audio.models import checkpoints
 from fungi_audio.models.ssast.network import build, random_state
 from fungi_audio.models.ssast.pretext import new_pretext
@@ -52,7 +52,7 @@ def embedded(
 
 def test_layers_and_tokens_of_a_backbone(frozen: Path, fbank: np.ndarray) -> None:
     model = apply.open_model(frozen, 32, (-6.0, 2.0), stride=(16, 16))
-    inputs = audio.normalise(torch.from_numpy(fbank), -6.0, 2.0)
+    inputs = kaldi.normalise(torch.from_numpy(fbank), -6.0, 2.0)
     for layer in (3, -1):
         network = build(
             checkpoints.load(frozen).state, 32, stride=(16, 16), pooling="avg", gradient_tokens="all", layer=layer
@@ -100,7 +100,7 @@ def test_log_mels_of_files(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, 0.1 * np.random.default_rng(0).normal(size=8000), 16_000)
     with apply.log_mels([path, path], 40, 1) as found:
-        assert np.array_equal(found[1], audio.fbank(audio.read(path), 40).numpy())
+        assert np.array_equal(found[1], kaldi.Fbank(40).read(path).numpy())
 
 
 def test_another_dataset_is_matched_by_names(tuned: Path, fbank: np.ndarray) -> None:

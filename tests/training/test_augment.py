@@ -10,7 +10,7 @@ import soundfile
 import torch
 import torchaudio
 
-from fungi_audio.audio import read as audio
+from fungi_audio.frontends import kaldi
 from fungi_audio.training.augment import WaveformAugmentation, mix, spec_augment
 from fungi_audio.training.distributed import World
 from fungi_audio.training.examples import Examples, balance
@@ -86,7 +86,7 @@ def clips(tmp_path: Path) -> tuple[np.ndarray, list[Path], np.ndarray]:
     for i in range(6):
         wavs.append(tmp_path / f"{i}.wav")
         soundfile.write(wavs[-1], tone(0.4, 300 + 100 * i).numpy(), 16_000, subtype="PCM_16")
-    fbank = np.stack([audio.fbank(audio.read(path), 32).numpy() for path in wavs])
+    fbank = np.stack([kaldi.Fbank(32).read(path).numpy() for path in wavs])
     return fbank, wavs, np.eye(3, dtype=bool)[[0, 1, 2, 0, 1, 2]]
 
 

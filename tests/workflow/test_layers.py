@@ -11,8 +11,8 @@ from tests.tools.workflow import ROOT
 
 PACKAGE = ROOT / "scripts" / "fungi_audio"
 LAYERS = [  # from the ground up; the names of a line do not import one another
-    {"errors", "registry", "seeds", "progress"},
-    {"randomness", "parallel"},
+    {"errors", "seeds", "progress"},
+    {"registry", "randomness", "parallel"},
     {"files"},
     {"audio"},
     {"frontends", "datasets"},

@@ -82,25 +82,3 @@ def _enough(path: str | Path, samples: int, shortest: int) -> int:
     if samples < shortest:
         raise DataError(f"{path} has {samples} samples, fewer than one frame of {shortest}")
     return samples
-
-
-# Thin callers of the front end and its cache, which import this module.
-
-
-def fbank(waveform: torch.Tensor, frames: int) -> torch.Tensor:
-    """Log-mel energies of one clip, float32 `[frames, 128]`, of a waveform whose mean is removed."""
-    from ..frontends.kaldi import cut_or_pad, log_mel
-
-    return cut_or_pad(log_mel(waveform), frames)
-
-
-def normalise(mel: torch.Tensor, mean: float, std: float) -> torch.Tensor:
-    """``(x - mean) / (2 std)``, SSAST's normalisation."""
-    from ..frontends.kaldi import normalise
-
-    return normalise(mel, mean, std)
-
-
-def open_cache(path: str | Path) -> np.ndarray:
-    """A cache of clips of one length, float32 `[clips, frames, columns]`, memory-mapped read-only."""
-    return np.load(path, mmap_mode="r")

@@ -69,6 +69,11 @@ class Cache:
         return self._values[self._offsets[row] : self._offsets[row + 1]]
 
 
+def open_array(path: str | Path) -> np.ndarray:
+    """A cache of clips of one length, float32 `[clips, frames, columns]`, memory-mapped read-only."""
+    return _load(Path(path), mmap_mode="r")
+
+
 def _load(path: Path, **how: Any) -> np.ndarray:
     try:
         return np.asarray(np.load(path, **how))

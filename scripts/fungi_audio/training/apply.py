@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..audio.read import normalise, open_cache
 from ..datasets import folds
 from ..errors import CheckpointError, ConfigError, DataError
 from ..frontends import cache as fbank_cache
-from ..frontends.kaldi import Fbank
+from ..frontends.kaldi import Fbank, normalise
 from ..models.checkpoints import load
 from ..models.ssast.definition import check_layer
 from ..models.ssast.network import SPECIAL, SSAST, read
@@ -71,7 +70,7 @@ def log_mels(paths: Sequence[Path], frames: int, workers: int) -> Iterator[np.nd
     with TemporaryDirectory() as folder:
         cache = Path(folder) / "fbank.npy"
         fbank_cache.build(paths, Fbank(frames), cache, workers)
-        yield open_cache(cache)
+        yield fbank_cache.open_array(cache)
 
 
 def embed(model: Model, fbank: torch.Tensor, layer: int | str, tokens: bool) -> torch.Tensor:

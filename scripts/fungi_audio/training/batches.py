@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..audio.read import normalise, open_cache
 from ..errors import ConfigError
+from ..frontends.cache import open_array
+from ..frontends.kaldi import normalise
 from ..models.ssast.definition import Grid
 from ..models.ssast.masking import masks
 from ..randomness import generator
@@ -29,7 +30,7 @@ class Clips:
     """
 
     def __init__(self, caches: Sequence[str | Path], rows: Sequence[np.ndarray]) -> None:
-        self.caches = [open_cache(path) for path in caches]
+        self.caches = [open_array(path) for path in caches]
         self.rows = list(rows)
         self.ends = np.cumsum([len(part) for part in rows])
 

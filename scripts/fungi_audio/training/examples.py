@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ..audio import read as audio
+from ..frontends.kaldi import cut_or_pad, log_mel, normalise
 from ..frontends.views import noise_and_roll
 from ..randomness import generator
 from ..seeds import named_seed
@@ -80,7 +81,7 @@ class Examples(Steps[Example]):
             fbank, targets = torch.from_numpy(self.fbank[rows]), self.targets[rows]
         keys = torch.tensor([[named_seed("mask", *name), named_seed("noise", *name)] for name in names])
         fbank = spec_augment(fbank, settings["freq_mask"], settings["time_mask"], keys[:, 0])
-        fbank = audio.normalise(fbank, *self.statistics)
+        fbank = normalise(fbank, *self.statistics)
         if settings["noise"]:
             fbank = noise_and_roll(fbank, keys[:, 1])
         return fbank, torch.from_numpy(targets.astype(np.float32))
@@ -106,7 +107,7 @@ class Examples(Steps[Example]):
             share = float(random.beta(MIXUP_BETA, MIXUP_BETA))
             waveform = mix(waveform, self.waveform(other, "second", name), share)
             target = share * target + (1 - share) * self.targets[other]
-        return audio.fbank(waveform, self.fbank.shape[1]), target
+        return cut_or_pad(log_mel(waveform), self.fbank.shape[1]), target
 
     def waveform(self, row: int, which: str, name: tuple[int, int, int]) -> torch.Tensor:
         waveform = audio.read(self.wavs[row])

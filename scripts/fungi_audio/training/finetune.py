@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from ..audio.read import normalise
 from ..errors import NumericalError
 from ..evaluate.metrics import MULTI_LABEL, SINGLE_LABEL
+from ..frontends.kaldi import normalise
 from ..progress import progress
 from ..seeds import named_seed
 from . import resume

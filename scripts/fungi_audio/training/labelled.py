@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..audio.read import open_cache
 from ..datasets import folds
 from ..errors import DataError
 from ..evaluate.linear import holdout, strata
+from ..frontends.cache import open_array
 from ..seeds import named_seed
 from .finetune import Clips
 
@@ -102,4 +102,4 @@ class Labelled:
         targets = label_matrix(self.table.set_index("clip_id")["label"], self.classes, self.multilabel)
         rows = fold_rows(self.table, targets, self.fold, selection, seed, self.multilabel)
         wavs = [Path(self.audio_root) / wav for wav in self.table["wav"]]
-        return Clips(open_cache(self.fbank), wavs, targets, *rows, self.statistics, self.multilabel)
+        return Clips(open_array(self.fbank), wavs, targets, *rows, self.statistics, self.multilabel)
