@@ -20,9 +20,11 @@ REGISTRY = {
     },
     "definition": {
         "ssast": "models.ssast.definition",
+        "atst": "models.atst.definition",
     },
     "family": {
         "ssast": "models.ssast.network",
+        "atst": "models.atst.network",
     },
     "pretext": {
         "ssast": "models.ssast.pretext",

@@ -4,6 +4,7 @@ Every product runs in the dtype of its weights, beside a float32 residual stream
 """
 
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -20,19 +21,24 @@ CACHED = 1 << 18  # attention weights that stay in a CPU core's cache
 class Attention(TimmAttention):
     """Multi-head self-attention that can stop in front of its projection."""
 
-    def attend(self, x: torch.Tensor, queries: slice = ALL) -> torch.Tensor:
-        """Attention before its projection, `[n, len(queries), width]`, of tokens `[n, tokens, width]`."""
+    def attend(self, x: torch.Tensor, queries: slice = ALL, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Attention before its projection, `[n, len(queries), width]`, of tokens `[n, tokens, width]`.
+
+        Args:
+            mask: what is added to the scores, float32 `[n, 1, 1, tokens]`.
+        """
         n, _, width = x.shape
         x = x.to(self.qkv.weight.dtype)
         if queries == ALL:
             query, key, value = self.qkv(x).view(n, -1, 3, width // HEAD_WIDTH, HEAD_WIDTH).unbind(2)
         else:
             weight, bias = self.qkv.weight, self.qkv.bias
-            query = F.linear(x[:, queries], weight[:width], bias[:width]).view(n, -1, width // HEAD_WIDTH, HEAD_WIDTH)
-            rest = F.linear(x, weight[width:], bias[width:])
+            parts = (None, None) if bias is None else (bias[:width], bias[width:])
+            query = F.linear(x[:, queries], weight[:width], parts[0]).view(n, -1, width // HEAD_WIDTH, HEAD_WIDTH)
+            rest = F.linear(x, weight[width:], parts[1])
             key, value = rest.view(n, -1, 2, width // HEAD_WIDTH, HEAD_WIDTH).unbind(2)
-        heads = (part.transpose(1, 2) for part in (query, key, value))
-        return attention(*heads).transpose(1, 2).reshape(n, -1, width)
+        query, key, value = (part.transpose(1, 2) for part in (query, key, value))
+        return attention(query, key, value, mask).transpose(1, 2).reshape(n, -1, width)
 
 
 class Packed(nn.Module):
@@ -53,14 +59,14 @@ class Packed(nn.Module):
 
 
 class Block(TimmBlock):
-    """A DeiT block of `width` channels: heads of `HEAD_WIDTH`, a four times wider MLP, biases everywhere."""
+    """A DeiT block of `width` channels: heads of `HEAD_WIDTH`, a four times wider MLP, biases but for `qkv_bias`."""
 
     attn: Any
     mlp: Any
 
-    def __init__(self, width: int, eps: float = 1e-6) -> None:
+    def __init__(self, width: int, eps: float = 1e-6, qkv_bias: bool = True) -> None:
         norm: Any = partial(nn.LayerNorm, eps=eps)
-        super().__init__(width, width // HEAD_WIDTH, qkv_bias=True, norm_layer=norm, attn_layer=Attention)
+        super().__init__(width, width // HEAD_WIDTH, qkv_bias=qkv_bias, norm_layer=norm, attn_layer=Attention)
 
     def freeze(self, dtype: torch.dtype) -> None:
         """Cast the products to `dtype` for good; only `forward_` works afterwards."""
@@ -70,26 +76,29 @@ class Block(TimmBlock):
             attn.qkv, attn.proj = Packed(attn.qkv), Packed(attn.proj)
             mlp.fc1, mlp.act, mlp.fc2 = Packed(mlp.fc1, "gelu"), nn.Identity(), Packed(mlp.fc2)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        """timm's `forward` with the attention below; for training."""
-        x = x + self.attn.proj(self.attn.attend(self.norm1(x)))
-        return x + self.mlp(self.norm2(x))
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:  # type: ignore[override]
+        """timm's `forward` with the attention below; differentiable."""
+        x = x + self.attn.proj(self.attn.attend(self.norm1(x), mask=mask).to(self.attn.proj.weight.dtype))
+        return x + self.mlp(self.norm2(x).to(self.mlp.fc1.weight.dtype))
 
-    def forward_(self, x: torch.Tensor) -> torch.Tensor:
+    def forward_(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """timm's `forward` in place, without autograd."""
-        x += self.attn.proj(self.attn.attend(self.norm1(x)))
+        x += self.attn.proj(self.attn.attend(self.norm1(x), mask=mask))
         x += self.mlp(self.norm2(x).to(self.mlp.fc1.weight.dtype))
         return x
 
 
-def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+def attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None
+) -> torch.Tensor:
     """Scaled dot-product attention of `[n, heads, tokens, HEAD_WIDTH]`.
 
     torch's fused attention has no bf16 arithmetic on CPUs: there, oneDNN's products with a softmax between
     them are half as fast again, as many clips at a time as keep their weights in the cache.
     """
     if query.device.type != "cpu" or query.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(query, key, value)
+        return F.scaled_dot_product_attention(query, key, value, None if mask is None else mask.to(query.dtype))
     clips = max(1, CACHED // (query[0, ..., 0].numel() * key.shape[2]))
-    parts = zip(*(x.split(clips) for x in (query * HEAD_WIDTH**-0.5, key.transpose(2, 3), value)), strict=True)
-    return torch.cat([(q @ k).softmax(-1) @ v for q, k, v in parts])
+    masks = mask.to(query.dtype).split(clips) if mask is not None else repeat(0)
+    parts = zip(*(x.split(clips) for x in (query * HEAD_WIDTH**-0.5, key.transpose(2, 3), value)), masks)  # noqa: B905
+    return torch.cat([(q @ k + m).softmax(-1) @ v for q, k, v, m in parts])

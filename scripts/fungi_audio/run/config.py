@@ -10,6 +10,7 @@ import jsonschema
 import yaml
 
 from ..errors import ConfigError, suggest
+from ..models.definitions import presets
 from ..registry import REGISTRY, module
 from ..training.definitions import check_finetuning, check_pretraining
 from .checks import check_names, check_run
@@ -96,6 +97,8 @@ def _extended(validator: Any) -> Any:
     def family_options(self: Any, _: bool, instance: Any, schema: dict[str, Any]) -> Any:
         if isinstance(instance, dict) and instance.get("family") in REGISTRY["definition"]:
             known = schema["properties"] | module("definition", instance["family"]).OPTIONS
+            if preset := presets().get(str(instance.get("checkpoint"))):
+                instance.update({**preset.options, **instance})
             yield from self.descend(instance, {"properties": known, "additionalProperties": False})
 
     rules = {"properties": properties, "registered": registered, "familyOptions": family_options}
