@@ -39,6 +39,7 @@ TORCH_MB = 3_500  #: torch and its libraries, with a CUDA context
 VALUES_PER_SECOND = 12_800  #: of a log-mel; a raw waveform has a few more
 BATCH_CLIPS = 64  #: clips whose log-mels a core holds at once
 BATCH_TOKENS = 3_000  #: tokens of one batch of the trunk on the CPU (`encode.LARGEST_BATCH`)
+LIVE_CLIPS = 256  #: clips whose gradients wait for their projection (`objectives.extract.LIVE_CLIPS`)
 GRADIENT_CLIPS = 1024  #: clips whose gradients are projected at once (`objectives.extract.GRADIENT_CLIPS`)
 PROJECTED_ROWS = 16  #: rows of the gradient that are formed at once (`projection.project`)
 HEAD_WIDTH = 64
@@ -114,6 +115,12 @@ def gradient_mb(clips: float, views: int, shape: Shape) -> int:
     block = (shape.width + GRADIENT_CLIPS) * PROJECTED_ROWS * (shape.width + 1)
     arrays = 4 * (model + block + clips * shape.width)
     return PYTHON_MB + TORCH_MB + math.ceil((arrays + 2 * activation_bytes(GRADIENT_CLIPS, views, shape)) / 1e6)
+
+
+def live_mb(shape: Shape) -> int:
+    """Memory of gradients that are formed before they are projected together, and of a block of rows of signs."""
+    block = (shape.width + LIVE_CLIPS) * PROJECTED_ROWS * (shape.width + 1)
+    return math.ceil(4 * (LIVE_CLIPS * shape.width * (shape.width + 1) + block) / 1e6)
 
 
 def training_mb(shape: Shape, seconds: float, batch: float, processes: int = 1, kept: float = 0) -> int:
