@@ -15,6 +15,7 @@ from .engine.negatives import VIEWS
 from .engine.projection import make_head, make_signs
 from .engine.shard import open_backbone
 from .errors import ConfigError, DataError
+from .frontends.kaldi import Fbank
 from .frontends.views import view_keys
 from .models.split import Activations
 
@@ -27,7 +28,7 @@ def load_audio(paths: Sequence[str | Path], frames: int) -> np.ndarray:
     Raises:
         DataError: a file that cannot be read, has another sample rate or is shorter than one frame.
     """
-    return np.stack([audio.fbank(audio.read(path), frames).numpy() for path in paths])
+    return np.stack([Fbank(frames).read(path).numpy() for path in paths])
 
 
 class Extractor:
