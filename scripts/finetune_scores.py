@@ -3,11 +3,10 @@
 import pandas as pd
 from safetensors.numpy import load_file
 
-from fungi_audio.datasets import folds
+from fungi_audio.datasets import folds, labels
 from fungi_audio.evaluate.scores import write
 from fungi_audio.training import selection
 from fungi_audio.training.classifier import load_classifier
-from fungi_audio.training.labelled import label_matrix
 from joblog import job
 
 params, wildcards = snakemake.params, snakemake.wildcards
@@ -17,8 +16,8 @@ with job(snakemake):
     settings, multilabel = metadata["settings"], metadata["multilabel"]
     table = pd.read_parquet(snakemake.input.clips)
     test = {fold: folds.split(table, fold).test for fold in params.folds}
-    labels = table.set_index("clip_id")["label"]
-    targets = {f: label_matrix(labels.iloc[rows], metadata["classes"], multilabel) for f, rows in test.items()}
+    classes = metadata["classes"]
+    targets = {fold: labels.read(table.iloc[rows], multilabel, classes).clip for fold, rows in test.items()}
     scores = {
         fold: {int(epoch): values for epoch, values in load_file(path).items()}
         for fold, path in zip(params.folds, snakemake.input.scores, strict=True)
@@ -33,6 +32,5 @@ with job(snakemake):
     where["settings"] = {features: settings | {"selection": rule}}
     own = wildcards.fold
     clips = table.iloc[test[own]]
-    names = metadata["classes"]
-    tables = selection.tables(scores[own][epoch], targets[own], clips, names, multilabel, where, chosen)
+    tables = selection.tables(scores[own][epoch], targets[own], clips, classes, multilabel, where, chosen)
     write(*tables, snakemake.output.scores, snakemake.output.predictions)

@@ -25,19 +25,31 @@ def write(path: Path, names: list[str], values: np.ndarray, **metadata: Any) -> 
 
 def test_format_is_the_documented_one(tmp_path: Path) -> None:
     path = tmp_path / "part.parquet"
-    clips = {"clip_id": ["b", "ä"], "label": ["dog", "cat"], "fold": [1, None], "split": [None, "test"], "wav": "x"}
-    features.write(path, pd.DataFrame(clips), np.ones((2, 3)), METADATA)
+    columns = {"clip_id": ["b", "ä"], "label": ["dog", "cat"], "fold": [1, None], "split": [None, "test"], "wav": "x"}
+    features.write(path, pd.DataFrame(columns).assign(labels=[["dog"], []]), np.ones((2, 3)), METADATA)
     schema = pq.read_schema(path)
     assert dict(zip(schema.names, map(str, schema.types), strict=True)) == {
         "clip_id": "string",
         "label": "string",
         "fold": "int32",
         "split": "string",
+        "labels": "list<element: string>",
         "feature": "fixed_size_list<element: float>[3]",
     }
     assert json.loads(schema.metadata[b"fungi_audio"]) == METADATA
     table = pd.read_parquet(path)
     assert table["feature"].iloc[1].tolist() == [1, 1, 1]
+    clips, _, _ = features.read([path])
+    assert [names.tolist() for names in clips["labels"]] == [["dog"], []]
+    assert features.same_clips({"kl": clips, "simclr": clips.drop(columns="labels")}) is clips
+
+
+def test_parts_of_an_older_version_have_no_lists_of_labels(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", ["a"], np.ones((1, 1)))
+    clips = pd.DataFrame({"clip_id": ["b"], "label": "dog", "fold": 1, "split": None, "labels": [["dog"]]})
+    features.write(tmp_path / "b.parquet", clips, np.ones((1, 1)), METADATA)
+    assert "labels" not in features.read(tmp_path)[0]
+    assert "labels" in features.read([tmp_path / "b.parquet"])[0]
 
 
 def test_same_arguments_same_bytes(tmp_path: Path) -> None:

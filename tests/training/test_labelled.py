@@ -3,8 +3,9 @@
 import pandas as pd
 import pytest
 
+from fungi_audio.datasets.labels import read
 from fungi_audio.errors import DataError
-from fungi_audio.training.labelled import fold_rows, label_matrix
+from fungi_audio.training.labelled import fold_rows
 
 
 def table_of(labels: list[str]) -> pd.DataFrame:
@@ -16,7 +17,7 @@ def table_of(labels: list[str]) -> pd.DataFrame:
 
 def rows_of(labels: list[str], classes: list[str], selection: str, multilabel: bool) -> list[int]:
     table = table_of(labels)
-    targets = label_matrix(table.set_index("clip_id")["label"], classes, multilabel)
+    targets = read(table, multilabel, classes).clip
     return [len(rows) for rows in fold_rows(table, targets, "2", selection, 1, multilabel)]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .labels import SEPARATOR
 from .listing import Clip, Label, Listing, find_root, leaves, read_text
 
 COLUMNS = {"path": "path", "label": "label", "fold": "fold", "split": "split", "group": "group"}
@@ -114,7 +115,7 @@ def _exists(path: Path) -> bool:
 
 def _labels(text: str, multilabel: bool) -> tuple[tuple[str, ...], str]:
     text = unicodedata.normalize("NFC", text)
-    labels = tuple(dict.fromkeys(label.strip() for label in (text.split(";") if multilabel else [text])))
+    labels = tuple(dict.fromkeys(label.strip() for label in (text.split(SEPARATOR) if multilabel else [text])))
     return ((), "has an empty label") if "" in labels else (labels, "")
 
 

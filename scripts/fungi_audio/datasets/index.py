@@ -16,6 +16,7 @@ from ..files.archives import MAX_NAME, caseless
 from ..files.whole import whole
 from ..parallel import for_each
 from . import read_listing
+from .labels import SEPARATOR
 from .listing import Clip, Label, leaves
 
 log = logging.getLogger(__name__)
@@ -143,7 +144,7 @@ def _clip_table(checked: list[tuple[Clip, Finding]], classes: list[Label]) -> pd
             "clip_id": [clip.clip_id for clip in clips],
             "path": [clip.path for clip in clips],
             "wav": wav_names([clip.clip_id for clip in clips]),
-            "label": [";".join(clip.labels) for clip in clips],
+            "label": [SEPARATOR.join(clip.labels) for clip in clips],
             "mid": [",".join(classes[number[name]].mid for name in clip.labels) for clip in clips],
             "target": pd.array([number[clip.labels[0]] if clip.labels else -1 for clip in clips], dtype="int32"),
             "fold": pd.array([clip.fold for clip in clips], dtype="Int32"),

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..datasets import folds
-from ..errors import DataError
+from ..datasets import folds, labels
 from ..files import features
 from ..files.whole import whole
 from .blocks import concatenate
@@ -36,7 +35,7 @@ def evaluate(
         fold: a fold number as text, or ``"split"``.
         settings: the `evaluation` section of the config.
         seed: of the run; draws depend on it, the dataset, the fold and the number of shots.
-        multilabel: labels are several names joined with ``;``.
+        multilabel: clips may have several labels.
 
     Returns:
         Scores (columns `SCORES`; `seed` is the number of the few-shot draw) and predictions (columns
@@ -54,7 +53,7 @@ def evaluate(
     width = min(block.shape[1] for block in blocks)
     x = concatenate(blocks)
     del blocks
-    targets, classes = membership(clips, multilabel)
+    classes, targets, _ = labels.read(clips, multilabel)
     first = next(iter(metadata.values()))
     task = Task(
         x=x,
@@ -72,23 +71,7 @@ def evaluate(
         "features": "+".join(parts),
         "settings": as_json({name: meta.get("settings", {}) for name, meta in metadata.items()}),
     }
-    return _tables(task, clips, classes, fold, where)
-
-
-def membership(clips: pd.DataFrame, multilabel: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Which clip has which label: bool `[n, classes]`, and the class names in sorted order.
-
-    Raises:
-        DataError: a clip has no label.
-    """
-    missing = clips["clip_id"][clips["label"].fillna("") == ""]
-    if len(missing):
-        raise DataError(f"{len(missing)} clips have no label, for example {missing.iloc[0]}")
-    if multilabel:
-        table = clips["label"].str.get_dummies(sep=";")
-        return table.to_numpy(dtype=bool), np.asarray(table.columns, dtype=object)
-    classes, index = np.unique(clips["label"].to_numpy(dtype=object), return_inverse=True)
-    return np.eye(len(classes), dtype=bool)[index], classes
+    return _tables(task, clips, np.array(classes, dtype=object), fold, where)
 
 
 def _tables(
@@ -127,7 +110,7 @@ def _run(outcome: Outcome) -> dict[str, Any]:
 def predicted_names(votes: np.ndarray, classes: np.ndarray, multilabel: bool) -> np.ndarray:
     """The predicted label of every clip, object `[n]`; of several labels, those above one half joined with ``;``."""
     if multilabel:
-        return np.array([";".join(classes[row]) for row in votes > 0.5], dtype=object)
+        return np.array([labels.SEPARATOR.join(classes[row]) for row in votes > 0.5], dtype=object)
     return classes[votes.argmax(axis=1)]
 
 

@@ -1,9 +1,10 @@
 """Features on disk: Parquet files, one row a clip, that pandas, pyarrow, polars and DuckDB read as they are.
 
-Columns: `clip_id`, `label` (string), `fold` (int32, nullable), `split` (string, nullable), `feature`
-(fixed_size_list<float32>[d]). The file's metadata holds one JSON under the key `fungi_audio`: `dataset`,
-`backbone`, `checkpoint`, `feature`, `objective`, `settings` (the objective's hyper-parameters), `fold`,
-`projection`, `precision`, `device`, `versions`. The features of a fold may lie in several parts (shards).
+Columns: `clip_id`, `label` (string), `fold` (int32, nullable), `split` (string, nullable), `labels` (list<string>;
+files of older versions lack it), `feature` (fixed_size_list<float32>[d]). The file's metadata holds one JSON under the
+key `fungi_audio`: `dataset`, `backbone`, `checkpoint`, `feature`, `objective`, `settings` (the objective's
+hyper-parameters), `fold`, `projection`, `precision`, `device`, `versions`. The features of a fold may lie in several
+parts (shards).
 """
 
 import json
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 KEY = b"fungi_audio"
 COLUMNS = {"clip_id": pa.string(), "label": pa.string(), "fold": pa.int32(), "split": pa.string()}
+LABELS = pa.list_(pa.string())
 MACHINE = ("device", "versions")
 ROW_GROUP = 8192
 
@@ -34,7 +36,7 @@ def write(path: str | Path, clips: pd.DataFrame, feature: np.ndarray, metadata: 
     Args:
         path: the `.parquet` file.
         clips: the columns of the file that say what a clip is (others are ignored): unique ids, labels, folds and
-            splits, None or NA where the dataset has none.
+            splits, None or NA where the dataset has none; the lists of labels where it has them.
         feature: float `[n, d]`, stored as float32.
         metadata: what made the features, as JSON values (see the module).
 
@@ -51,6 +53,8 @@ def write(path: str | Path, clips: pd.DataFrame, feature: np.ndarray, metadata: 
     if not index.is_unique:
         raise DataError(f"{path}: clip ids must be unique; repeated: {_some(index[index.duplicated()].unique())}")
     columns = {name: pa.array(clips[name], kind, from_pandas=True) for name, kind in COLUMNS.items()}
+    if "labels" in clips:
+        columns["labels"] = pa.array(map(list, clips["labels"]), LABELS)
     columns["feature"] = pa.FixedSizeListArray.from_arrays(pa.array(feature.ravel()), feature.shape[1])
     table = pa.table(columns)
     text = json.dumps(metadata, sort_keys=True, ensure_ascii=False)
@@ -68,8 +72,8 @@ def read(paths: str | Path | Sequence[str | Path]) -> tuple[pd.DataFrame, np.nda
         paths: a folder of `.parquet` parts, or the parts.
 
     Returns:
-        The clips (`clip_id`, `label`, `fold`, `split`), sorted by `clip_id`; their features, float32
-        `[n, d]` in the same order; the metadata (that of the first part).
+        The clips (`clip_id`, `label`, `fold`, `split` and, where all parts have it, `labels`), sorted by `clip_id`;
+        their features, float32 `[n, d]` in the same order; the metadata (that of the first part).
 
     Raises:
         DataError: no part, not a feature file, parts of different features or settings, or a clip that
@@ -77,7 +81,8 @@ def read(paths: str | Path | Sequence[str | Path]) -> tuple[pd.DataFrame, np.nda
     """
     files = _open(paths)
     metadata = _agree({path: _metadata(path, file) for path, file in files.items()})
-    clips = pa.concat_tables(file.read(list(COLUMNS)) for file in files.values()).replace_schema_metadata().to_pandas()
+    columns = list(COLUMNS) + ["labels"] * all("labels" in file.schema_arrow.names for file in files.values())
+    clips = pa.concat_tables(file.read(columns) for file in files.values()).replace_schema_metadata().to_pandas()
     clips["fold"] = clips["fold"].astype("Int32")
     repeated = clips["clip_id"][clips["clip_id"].duplicated()]
     if len(repeated):
@@ -116,7 +121,8 @@ def same_clips(features: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
                     f"feature {lacks!r} lacks {len(missing)} clips that {has!r} has: {_some(missing)}. "
                     "Extract both from the same clip table"
                 )
-        differs = (clips.astype("string").fillna("") != other.astype("string").fillna("")).any(axis=1)
+        ours, theirs = (table[list(COLUMNS)].astype("string").fillna("") for table in (clips, other))
+        differs = (ours != theirs).any(axis=1)
         if differs.any():
             raise DataError(
                 f"features {first!r} and {name!r} disagree on label, fold or split of "

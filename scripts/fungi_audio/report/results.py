@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ..datasets import labels
 from ..evaluate.cost_table import COST
 from ..evaluate.render import best, title, usual
 from ..evaluate.table import RUN, SETTING, main_metric, number_of_neighbours, summary
@@ -124,7 +125,8 @@ def chance(paths: Sequence[str], metric: str) -> float:
         if metric == "accuracy":
             shares.append(true.value_counts(normalize=True).max())
         else:
-            shares.append(true.str.get_dummies(sep=";").mean().mean())
+            present = labels.split(true, multilabel=True)
+            shares.append(labels.matrix(present, sorted({name for clip in present for name in clip})).mean())
     return float(np.mean(shares))
 
 
@@ -150,7 +152,7 @@ def classes(paths: Sequence[str], k: Mapping[str, int], multilabel: bool) -> dic
     Args:
         paths: predictions of one combination, a fold each.
         k: protocol -> its usual k.
-        multilabel: labels are several names joined with ``;``.
+        multilabel: clips may have several labels.
 
     Returns:
         Protocol -> `Classes`.
@@ -171,9 +173,9 @@ def _single(true: pd.Series, predicted: pd.Series) -> Classes:
 
 
 def _several(true: pd.Series, predicted: pd.Series) -> Classes:
-    tables = [labels.fillna("").str.get_dummies(sep=";") for labels in (true, predicted)]
-    names = sorted({*tables[0].columns, *tables[1].columns} - {""})
-    truth, said = (table.reindex(columns=names, fill_value=0).to_numpy() for table in tables)
+    listed = [labels.split(texts, multilabel=True) for texts in (true, predicted)]
+    names = sorted({name for clips in listed for clip in clips for name in clip})
+    truth, said = (labels.matrix(clips, names) for clips in listed)
     both, either = (truth & said).sum(axis=0), truth.sum(axis=0) + said.sum(axis=0)
     return Classes(names, truth.sum(axis=0), _share(2 * both, either), None)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..datasets import folds
+from ..datasets import folds, labels
 from ..errors import CheckpointError, ConfigError, DataError
 from ..frontends import cache as fbank_cache
 from ..frontends.kaldi import Fbank, normalise
@@ -20,7 +20,6 @@ from ..models.ssast.network import SPECIAL, SSAST, read
 from ..progress import progress
 from .classifier import WEIGHTED, Classifier, is_finetuned, load_classifier
 from .finetune import predict
-from .labelled import label_matrix
 
 HEAD = "head"
 BATCH = 16
@@ -160,19 +159,17 @@ def shared_clips(table: pd.DataFrame, classes: Sequence[str], fold: str, multila
         DataError: no class is shared.
     """
     test = folds.held_out(table, fold)
-    labels = table["label"].iloc[test].fillna("").astype(str)
-    present = {name for text in labels for name in (text.split(";") if multilabel else [text])}
+    listed = labels.names(table.iloc[test], multilabel)
+    present = {name for of_clip in listed for name in of_clip}
     names = [name for name in classes if name in present]
     if not names:
         raise DataError(
             f"the checkpoint's classes ({', '.join(classes[:5])}, …) and the dataset's "
             f"({', '.join(sorted(present)[:5])}, …) have no name in common; nothing can be evaluated"
         )
-    known = [";".join(name for name in text.split(";") if name in names) if multilabel else text for text in labels]
-    kept = np.array([bool(text) and (multilabel or text in names) for text in known])
-    rows = test[kept]
-    targets = label_matrix(pd.Series(known)[kept], names, multilabel)
-    return Shared(rows, names, [list(classes).index(name) for name in names], targets)
+    targets = labels.matrix([[name for name in of_clip if name in names] for of_clip in listed], names)
+    kept = targets.any(axis=1)
+    return Shared(test[kept], names, [list(classes).index(name) for name in names], targets[kept])
 
 
 def scores_of(model: Model, fbank: np.ndarray, shared: Shared, loss: str, device: torch.device) -> np.ndarray:

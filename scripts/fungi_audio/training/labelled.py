@@ -6,32 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..datasets import folds
+from ..datasets import folds, labels
 from ..errors import DataError
 from ..evaluate.linear import holdout, strata
 from ..frontends.cache import open_array
 from ..seeds import named_seed
 from .finetune import Clips
-
-
-def label_matrix(labels: pd.Series, classes: list[str], multilabel: bool) -> np.ndarray:
-    """Which clip has which label: bool `[n, classes]`.
-
-    Args:
-        labels: texts by `clip_id`.
-
-    Raises:
-        DataError: a clip has no label, or one that is not among the classes.
-    """
-    number = {name: index for index, name in enumerate(classes)}
-    targets = np.zeros((len(labels), len(classes)), dtype=bool)
-    for row, (clip, text) in enumerate(labels.fillna("").astype(str).items()):
-        for name in text.split(";") if multilabel else [text]:
-            if name not in number:
-                what = f"has the label {name!r}, which is no class of the dataset" if name else "has no label"
-                raise DataError(f"clip {clip} {what}; fine-tuning needs labelled clips")
-            targets[row, number[name]] = True
-    return targets
 
 
 def fold_rows(
@@ -99,7 +79,7 @@ class Labelled:
         Raises:
             DataError: a clip without a known label, or no clips to choose the epoch on.
         """
-        targets = label_matrix(self.table.set_index("clip_id")["label"], self.classes, self.multilabel)
+        targets = labels.read(self.table, self.multilabel, self.classes).clip
         rows = fold_rows(self.table, targets, self.fold, selection, seed, self.multilabel)
         wavs = [Path(self.audio_root) / wav for wav in self.table["wav"]]
         return Clips(open_array(self.fbank), wavs, targets, *rows, self.statistics, self.multilabel)
