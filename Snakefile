@@ -30,6 +30,7 @@ include: "rules/audio.smk"
 include: "rules/inputs.smk"
 include: "rules/models.smk"
 include: "rules/features.smk"
+include: "rules/timestamps.smk"
 include: "rules/train.smk"
 include: "rules/finetune.smk"
 include: "rules/apply.smk"
@@ -47,3 +48,9 @@ rule all:
         [path for name in config["run"]["datasets"] for path in records(name)],
         [path for name in config["run"]["backbones"] for path in digests(name)],
         expand("results/embeddings/{name}", name=config["run"]["embeddings"]),
+        [
+            f"results/features/{name}/{backbone}/embedding-frames/all/part-{shard}.parquet"
+            for name in config["run"]["datasets"]
+            for backbone in config["run"]["frames"]
+            for shard in range(shard_count(name, "clean"))
+        ],

@@ -9,7 +9,7 @@ parts (shards).
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +49,67 @@ def write(path: str | Path, clips: pd.DataFrame, feature: np.ndarray, metadata: 
     broken = ~np.isfinite(feature).all(axis=1)
     if broken.any():
         raise NumericalError(f"{path}: the feature is NaN or infinite for {_some(clips['clip_id'].to_numpy()[broken])}")
+    columns = _clip_columns(path, clips)
+    columns["feature"] = pa.FixedSizeListArray.from_arrays(pa.array(feature.ravel()), feature.shape[1])
+    table = pa.table(columns).replace_schema_metadata(_described(metadata))
+    with whole(path) as part:
+        pq.write_table(table, part, row_group_size=ROW_GROUP, compression="none", use_dictionary=["label", "split"])
+
+
+def write_frames(
+    path: str | Path,
+    clips: pd.DataFrame,
+    parts: Iterable[tuple[Sequence[np.ndarray], Sequence[np.ndarray]]],
+    metadata: Mapping[str, Any],
+) -> None:
+    """Write embeddings over time as they come, whole or not at all.
+
+    The columns of `write` with, instead of `feature`, `frames` (list<fixed_size_list<float32>[d]>, a vector for each
+    time step) and `milliseconds` (list<float32>, when it begins).
+
+    Args:
+        parts: of some clips in the order of `clips`: values float `[T, d]`, milliseconds `[T]`.
+
+    Raises:
+        NumericalError: a value is not finite; the clips are named.
+        DataError, StorageError: as `write`.
+    """
+    start, writer = 0, None
+    with whole(path) as part:
+        for values, times in parts:
+            rows = clips.iloc[start : start + len(values)]
+            broken = [clip for clip, one in zip(rows["clip_id"], values, strict=True) if not np.isfinite(one).all()]
+            if broken:
+                raise NumericalError(f"{path}: the embedding is NaN or infinite for {_some(broken)}")
+            offsets = np.concatenate([[0], np.cumsum([len(one) for one in values])]).astype(np.int32)
+            flat = pa.array(np.concatenate(values).astype(np.float32).ravel())
+            steps = pa.FixedSizeListArray.from_arrays(flat, values[0].shape[1])
+            columns = _clip_columns(path, rows)
+            columns["frames"] = pa.ListArray.from_arrays(pa.array(offsets), steps)
+            columns["milliseconds"] = pa.ListArray.from_arrays(
+                pa.array(offsets), pa.array(np.concatenate(times).astype(np.float32))
+            )
+            table = pa.table(columns).replace_schema_metadata(_described(metadata))
+            writer = writer or pq.ParquetWriter(part, table.schema, compression="none", use_dictionary=["label"])
+            writer.write_table(table)
+            start += len(values)
+        if writer is None:
+            raise DataError(f"{path}: no clips")
+        writer.close()
+
+
+def _clip_columns(path: str | Path, clips: pd.DataFrame) -> dict[str, pa.Array]:
     index = pd.Index(clips["clip_id"])
     if not index.is_unique:
         raise DataError(f"{path}: clip ids must be unique; repeated: {_some(index[index.duplicated()].unique())}")
     columns = {name: pa.array(clips[name], kind, from_pandas=True) for name, kind in COLUMNS.items()}
     if "labels" in clips:
         columns["labels"] = pa.array(map(list, clips["labels"]), LABELS)
-    columns["feature"] = pa.FixedSizeListArray.from_arrays(pa.array(feature.ravel()), feature.shape[1])
-    table = pa.table(columns)
-    text = json.dumps(metadata, sort_keys=True, ensure_ascii=False)
-    table = table.replace_schema_metadata({KEY: text.encode()})
-    with whole(path) as part:
-        pq.write_table(table, part, row_group_size=ROW_GROUP, compression="none", use_dictionary=["label", "split"])
+    return columns
+
+
+def _described(metadata: Mapping[str, Any]) -> dict[bytes, bytes]:
+    return {KEY: json.dumps(metadata, sort_keys=True, ensure_ascii=False).encode()}
 
 
 def read(paths: str | Path | Sequence[str | Path]) -> tuple[pd.DataFrame, np.ndarray, dict[str, Any]]:

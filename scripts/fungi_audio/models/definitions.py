@@ -4,6 +4,7 @@ A definition module has:
 
 * ``OPTIONS``: JSON-schema properties of the family's own options in the config, each with a default and a description;
 * ``PRESETS``: name -> `Preset`, the public checkpoints;
+* ``FRAMES``: whether its networks have embeddings over time;
 * ``RANDOM``: kinds of seeded, untrained networks, for ``checkpoint: random:KIND``;
 * ``check(options)``: raises ConfigError when options contradict each other;
 * ``reading(options, dataset)``: the `Reading` of a backbone on a dataset;

@@ -73,6 +73,7 @@ def check_run(config: Config) -> None:
     for name in config["run"]["datasets"]:
         _check_labels("config: run.datasets", name, config)
     _check_readings(config)
+    _check_frames(config)
     _check_pretext(config)
 
 
@@ -99,8 +100,9 @@ def tuning_and_fold(model: str) -> tuple[str, str]:
 
 
 def _references(config: Config) -> Iterator[Reference]:
-    for section, names in config["run"].items():
-        yield from (Reference(RUN, f"run.{section}", (section, name)) for name in names)
+    for key, names in config["run"].items():
+        section = "backbones" if key == "frames" else key
+        yield from (Reference(RUN, f"run.{key}", (section, name)) for name in names)
     for name, definition in config["backbones"].items():
         kind, _, made = definition["checkpoint"].partition(":")
         if kind == "pretrain":
@@ -153,6 +155,13 @@ def _check_readings(config: Config) -> None:
             definition = config["backbones"][backbone]
             read = module("definition", definition["family"]).reading
             _explained(f"config: datasets.{name}", read, definition, config["datasets"][name])
+
+
+def _check_frames(config: Config) -> None:
+    for name in config["run"]["frames"]:
+        family = config["backbones"][name]["family"]
+        if not module("definition", family).FRAMES:
+            raise ConfigError(f"config: run.frames: {name} is of family {family}, which has no embeddings over time")
 
 
 def _check_trainable(where: str, dataset: str, backbone: str, config: Config) -> None:

@@ -1,0 +1,46 @@
+# Embeddings over time of the backbones that `run: frames:` names.
+
+
+def timestamps_share(wildcards):
+    clips = cost.clips(dataset(wildcards)) / shard_count(wildcards.dataset, "clean")
+    return clips, 1, clip_seconds(wildcards), shape_of(wildcards.backbone)
+
+
+def timestamps_cost(wildcards):
+    return cost.encode_seconds(*timestamps_share(wildcards), extraction_rate(8))
+
+
+def timestamps_memory(wildcards):
+    return cost.encode_mb(*timestamps_share(wildcards))
+
+
+rule timestamps:
+    input:
+        unpack(values),
+        clips="results/{dataset}/clips.parquet",
+        checkpoint=checkpoint,
+    output:
+        "results/features/{dataset}/{backbone}/embedding-frames/all/part-{shard}.parquet",
+    log:
+        "logs/timestamps/{dataset}/{backbone}/{shard}.log",
+    benchmark:
+        "results/benchmarks/timestamps/{dataset}/{backbone}/{shard}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        **gpu_job(timestamps_cost, timestamps_memory),
+    params:
+        backbone=network_options,
+        statistics=configured_statistics,
+        shards=lambda wildcards: shard_count(wildcards.dataset, "clean"),
+        device=config["device"],
+        precision=config["precision"],
+        code=lambda wildcards: code_digest(
+            "engine.timestamps",
+            "engine.shard",
+            "files.features",
+            family_module(wildcards),
+        ),
+    script:
+        "../scripts/timestamps.py"
