@@ -24,7 +24,7 @@ from .common import machine, report
 
 ROOT = Path(__file__).parents[1]
 CLUSTERS = (1, 8, 64, 512)
-PREPARATION = ("download", "download_checkpoint", "checksum", "unpack", "index", "resample", "place", "fbank")
+PREPARATION = ("download", "download_checkpoint", "checksum", "unpack", "index", "resample", "place", "inputs")
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ class Naive:
         self.backbone = backbone
         self.device = backbone.pos_embed.device
         self.dense = signs.expand(0, signs.rows).to(self.device)
-        backbone.target.requires_grad_()
-        backbone.target.register_forward_hook(self._keep)
+        layer = backbone.layer.requires_grad_()
+        layer.register_forward_hook(self._keep)
 
     def _keep(self, layer: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
         self.inputs = inputs[0].detach()

@@ -82,7 +82,7 @@ CHAIN = {  # over configs/demo.yaml
     "evaluation": {"knn": {"k": [3]}, "linear": {"l2": {"values": 3}}, "few_shot": {"shots": [2], "draws": 2}},
     "cluster": {"partition": {"cpu": "short", "gpu": "gpu"}},
 }
-GPU_JOBS = {"pretrain": 1, "encode": 2, "comparison": 1, "gradient": 4}  # both folds' comparisons share a Slurm job
+GPU_JOBS = {"pretrain": 1, "encode": 2, "negatives": 1, "feature": 4}  # both folds' comparisons share a Slurm job
 CPU_JOBS = {"fbank index place resample synthesise": 1, "projection": 1, "head": 2, "evaluate": 1, "map": 1}
 
 

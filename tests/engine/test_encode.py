@@ -11,20 +11,24 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.naive import Naive
-from fungi_audio.models.split import Activations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from fungi_audio.audio.read import normalise
-from fungi_audio.engine import encode, extract, shard
+from fungi_audio.api import Arrays
+from fungi_audio.engine import encode, shard
 from fungi_audio.engine import negatives as comparison
+from fungi_audio.engine.batch import embeddings
+from fungi_audio.engine.inputs import Pool
 from fungi_audio.engine.projection import make_head, make_signs
 from fungi_audio.errors import ConfigError, NumericalError, out_of_memory
 from fungi_audio.files import activations
+from fungi_audio.frontends.base import Statistics
+from fungi_audio.frontends.kaldi import Fbank, normalise
 from fungi_audio.frontends.views import noise_and_roll, view_keys
+from fungi_audio.models.base import Inputs
 from fungi_audio.models.ssast import network as ssast
-from fungi_audio.objectives import build_objective
+from fungi_audio.objectives import build_objective, extract
 
 CLIPS, FRAMES, VIEWS = 7, 48, 3
 MEAN, STD = -6.6, 5.4
@@ -36,16 +40,21 @@ def small_backbone(**options: object) -> ssast.SSAST:
     return ssast.build(STATE, FRAMES, layer=2, **options)
 
 
-def source(views: int = VIEWS, rows: np.ndarray | None = None) -> encode.Source:
+Stored = dict[str, torch.Tensor]
+POSITIONS = FRAMES * 128 // 100  # of an input, as batches are sized
+
+
+def source(views: int = VIEWS, rows: np.ndarray | None = None) -> Pool:
     fbank = np.random.default_rng(0).normal(MEAN, STD, (CLIPS, FRAMES, ssast.MEL)).astype(np.float32)
     rows = np.arange(CLIPS) if rows is None else rows
     names = [f"clip {row}" for row in rows]
-    return encode.Source(fbank, MEAN, STD, rows, view_keys(1, "view", names, range(views)) if views else None)
+    keys = view_keys(1, "view", names, range(views)) if views else None
+    return Pool(Fbank(FRAMES), Arrays(fbank), rows, Statistics(MEAN, STD), keys)
 
 
-def run(inputs: encode.Source, backbone: ssast.SSAST, chunk: int = CLIPS) -> Activations:
-    parts = [part for _, part in encode.encode(backbone, inputs, chunk)]
-    return Activations(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+def run(inputs: Pool, backbone: ssast.SSAST, chunk: int = CLIPS) -> Stored:
+    parts = [part for _, part in encode.encode(backbone, inputs, lambda x, _: backbone.trunk(x), chunk)]
+    return {name: torch.cat([part[name] for part in parts]) for name in backbone.shapes}
 
 
 def assert_equal(value: torch.Tensor, reference: torch.Tensor, tolerance: float = 1e-6) -> None:
@@ -54,7 +63,7 @@ def assert_equal(value: torch.Tensor, reference: torch.Tensor, tolerance: float 
 
 
 @pytest.fixture(scope="module")
-def reference() -> Activations:
+def reference() -> Stored:
     return run(source(), small_backbone())
 
 
@@ -62,28 +71,28 @@ def reference() -> Activations:
 @given(size=st.integers(1, 30), chunk=st.integers(1, 9))
 def test_batch_and_chunk_do_not_matter(reference, size, chunk):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encode, "batch_size", lambda *_: size)
-        for value, expected in zip(run(source(), small_backbone(), chunk), reference, strict=True):
-            assert_equal(value, expected)
+        patch.setattr(encode, "batch_positions", lambda *_: size * POSITIONS)
+        for name, value in run(source(), small_backbone(), chunk).items():
+            assert_equal(value, reference[name])
 
 
 @settings(max_examples=5, deadline=None)
 @given(rows=st.permutations(range(CLIPS)))
 def test_order_does_not_matter(reference, rows):
-    inputs = run(source(rows=np.array(rows)), small_backbone()).inputs.unflatten(0, (CLIPS, VIEWS))
-    assert_equal(inputs, reference.inputs.unflatten(0, (CLIPS, VIEWS))[rows])
+    inputs = run(source(rows=np.array(rows)), small_backbone())["inputs"].unflatten(0, (CLIPS, VIEWS))
+    assert_equal(inputs, reference["inputs"].unflatten(0, (CLIPS, VIEWS))[rows])
 
 
 def test_shards_do_not_matter(reference):
     shards = [source(rows=shard.shard_rows(CLIPS, number, 3)) for number in range(3)]
-    assert_equal(torch.cat([run(shard, small_backbone()).inputs for shard in shards]), reference.inputs)
+    assert_equal(torch.cat([run(shard, small_backbone())["inputs"] for shard in shards]), reference["inputs"])
 
 
 def test_threads_do_not_matter(reference):
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if threads > 1 else 2)
     try:
-        assert_equal(run(source(), small_backbone()).inputs, reference.inputs)
+        assert_equal(run(source(), small_backbone())["inputs"], reference["inputs"])
     finally:
         torch.set_num_threads(threads)
 
@@ -96,14 +105,15 @@ def test_features_do_not_depend_on_the_batch(reference, objective):
     loss = build_objective(objective, head=make_head(192, 1, objective), **options)
     signs = make_signs(192, 192, 193, 1)
     together = loss.features(backbone, reference, signs)
-    clips = zip(*(tensor.split(views) for tensor in reference), strict=True)
-    assert_equal(torch.cat([loss.features(backbone, Activations(*clip), signs) for clip in clips]), together)
+    starts = range(0, len(reference["inputs"]), views)
+    clips = [{name: tensor[first : first + views] for name, tensor in reference.items()} for first in starts]
+    assert_equal(torch.cat([loss.features(backbone, clip, signs) for clip in clips]), together)
 
 
 def test_clips_of_bf16_features_point_the_same_way(reference):
     low = run(source(), small_backbone().set_precision(torch.bfloat16))
-    for value, expected in zip(low, reference, strict=True):
-        assert torch.cosine_similarity(value.flatten(1), expected.flatten(1)).min() > 0.999
+    for name, value in low.items():
+        assert torch.cosine_similarity(value.flatten(1), reference[name].flatten(1)).min() > 0.999
 
 
 def test_published_algorithm_gives_the_same_features(reference):
@@ -111,14 +121,14 @@ def test_published_algorithm_gives_the_same_features(reference):
     naive, comparison = Naive(small_backbone(), signs), torch.randn(8, 192)
     inputs = source()
     views = normalise(
-        noise_and_roll(torch.from_numpy(inputs.fbank).repeat_interleave(VIEWS, 0), inputs.keys), MEAN, STD
+        noise_and_roll(torch.from_numpy(inputs.values.values).repeat_interleave(VIEWS, 0), inputs.keys), MEAN, STD
     )
     simclr = build_objective("simclr", head=head, comparison=comparison, views=VIEWS)
     plain = naive.simclr(views.unflatten(0, (CLIPS, VIEWS)), head, comparison).detach()
     assert_equal(simclr.features(backbone, reference, signs), plain, 1e-4)
     kl = build_objective("kl", head=head)
     assert_equal(kl.features(backbone, reference, signs), naive.kl(views, head).detach(), 1e-3)
-    assert_equal(backbone.pooled(reference), naive.embedding(views), 1e-5)
+    assert_equal(embeddings(backbone, reference), naive.embedding(views), 1e-5)
 
 
 class Scarce(ssast.SSAST):
@@ -127,10 +137,10 @@ class Scarce(ssast.SSAST):
     room = 2
     error: type[Exception] = torch.OutOfMemoryError
 
-    def activations(self, fbank: torch.Tensor) -> Activations:
-        if len(fbank) > self.room:
+    def trunk(self, x: Inputs) -> Stored:
+        if len(x.lengths) > self.room:
             raise self.error("out of memory")
-        return super().activations(fbank)
+        return super().trunk(x)
 
 
 def scarce(room: int, error: type[Exception]) -> Scarce:
@@ -143,12 +153,12 @@ def scarce(room: int, error: type[Exception]) -> Scarce:
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
 @pytest.mark.fault("activations", "memory runs out ({error.__name__})", "smaller batches, the same numbers")
 def test_batch_halves_when_memory_runs_out(reference, caplog, monkeypatch, error):
-    monkeypatch.setattr(encode, "batch_size", lambda *_: 16)
+    monkeypatch.setattr(encode, "batch_positions", lambda *_: 16 * POSITIONS)
     with caplog.at_level(logging.WARNING):
         parts = run(source(), scarce(2, error), chunk=4)
-    assert [record.args for record in caplog.records] == [(8,), (4,), (2,)]
-    for value, expected in zip(parts, reference, strict=True):
-        assert_equal(value, expected)
+    assert [record.args for record in caplog.records] == [(6,), (3,), (1,)]  # a chunk has 12 inputs
+    for name, value in parts.items():
+        assert_equal(value, reference[name])
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
@@ -167,16 +177,16 @@ def test_a_cpu_that_runs_out_of_memory_is_recognised():
 def encode_and_die(path: Path, calls: int) -> None:
     """Encode to `path`; SIGKILL hits at the trunk's call number `calls`."""
     backbone, made = small_backbone(), 0
-    activations = backbone.activations
+    trunk = backbone.trunk
 
-    def mortal(fbank: torch.Tensor) -> Activations:
+    def mortal(x: Inputs) -> Stored:
         nonlocal made
         made += 1
         if made > calls:
             os.kill(os.getpid(), signal.SIGKILL)
-        return activations(fbank)
+        return trunk(x)
 
-    backbone.activations = mortal  # type: ignore[method-assign]
+    backbone.trunk = mortal  # type: ignore[method-assign]
     shard._chunk = lambda *_: 2
     shard.encode_to(path, backbone, source(), "key", MADE)
 
@@ -199,11 +209,11 @@ def test_killed_job_goes_on_after_its_last_chunk(reference, remains, tmp_path, m
     encoded = []
     backbone = small_backbone()
     monkeypatch.setattr(shard, "_chunk", lambda *_: 2)
-    load = encode._load
-    monkeypatch.setattr(encode, "_load", lambda *values: encoded.append(values[1:3]) or load(*values))
+    load = Pool.load
+    monkeypatch.setattr(Pool, "load", lambda pool, *values: encoded.append(values[0]) or load(pool, *values))
     shard.encode_to(path, backbone, source(), "key", MADE)
-    assert min(first for first, _ in encoded) == 2 * 2 * VIEWS
-    for name, expected in zip(Activations._fields, reference, strict=True):
+    assert min(inputs.min() for inputs in encoded) == 2 * 2 * VIEWS
+    for name, expected in reference.items():
         assert_equal(torch.from_numpy(load_file(path)[name]).flatten(0, 1), expected)
     assert list(path.parent.iterdir()) == [path]
 
@@ -212,7 +222,7 @@ def test_killed_job_goes_on_after_its_last_chunk(reference, remains, tmp_path, m
 def test_other_settings_start_afresh(reference, remains, tmp_path):
     path = Path(shutil.copytree(remains, tmp_path / "run")) / "shard.safetensors"
     shard.encode_to(path, small_backbone(), source(), "another key", MADE)
-    assert_equal(torch.from_numpy(load_file(path)["inputs"]).flatten(0, 1), reference.inputs)
+    assert_equal(torch.from_numpy(load_file(path)["inputs"]).flatten(0, 1), reference["inputs"])
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -220,7 +230,7 @@ def test_half_of_the_remains_starts_afresh(reference, remains, tmp_path):
     path = Path(shutil.copytree(remains, tmp_path / "run")) / "shard.safetensors"
     next(path.parent.glob(".*.part")).unlink()
     shard.encode_to(path, small_backbone(), source(), "key", MADE)
-    assert_equal(torch.from_numpy(load_file(path)["inputs"]).flatten(0, 1), reference.inputs)
+    assert_equal(torch.from_numpy(load_file(path)["inputs"]).flatten(0, 1), reference["inputs"])
     assert activations.made_on(path) == MADE
 
 
@@ -245,10 +255,12 @@ def test_comparison_clips_of_another_precision_are_refused(tmp_path):
 def test_a_loss_that_is_not_finite_names_the_clip():
     names = [f"clip {number}" for number in range(5)]
     backbone, head = small_backbone(), make_head(192, 1, "kl")
-    batches = [(2, Activations(torch.ones(3, 2, 192), torch.ones(3, 2, 192)))]
-    batches[0][1].context[1] = torch.nan
+    batches = [(2, {"inputs": torch.ones(3, 2, 192), "context": torch.ones(3, 2, 192)})]
+    batches[0][1]["context"][1] = torch.nan
     with pytest.raises(NumericalError, match="not finite for 1 clips: clip 3"):
-        list(extract.features(backbone, build_objective("kl", head=head), batches, make_signs(192, 192, 193, 1), names))
+        list(
+            extract.of_stored(backbone, build_objective("kl", head=head), batches, make_signs(192, 192, 193, 1), names)
+        )
 
 
 def test_live_encoding_with_average_pooling_equals_autograd():
@@ -256,11 +268,13 @@ def test_live_encoding_with_average_pooling_equals_autograd():
     signs = make_signs(192, 192, 193, 1)
     loss = build_objective("kl", head=make_head(192, 1, "kl"))
     inputs = source(views=0)
-    features = torch.cat([loss.features(backbone, part, signs) for _, part in extract.live(backbone, inputs)])
+    names = [f"clip {row}" for row in range(CLIPS)]
+    parts = extract.of_inputs(backbone, loss, inputs, signs, names, seed=1)
+    features = torch.from_numpy(np.concatenate(list(parts)))
 
-    target = backbone.target.requires_grad_()
+    target = backbone.layer.requires_grad_()
     dense = signs.expand(0, 192).double()
-    for clip, feature in zip(inputs.fbank, features, strict=True):
+    for clip, feature in zip(inputs.values.values, features, strict=True):
         fbank = (torch.from_numpy(clip).unsqueeze(0) - MEAN) / (2 * STD)
         embedding = backbone.pool(backbone.hidden(backbone.patch_embed(fbank)))
         gradients = torch.autograd.grad(loss.loss(embedding.unsqueeze(0).double()).sum(), [target.weight, target.bias])

@@ -3,15 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from fungi_audio.objectives.masked import MaskedPatches
 
-from fungi_audio.engine.encode import Source
+from fungi_audio.api import Arrays
+from fungi_audio.engine.inputs import Pool
 from fungi_audio.engine.projection import make_signs
 from fungi_audio.errors import CheckpointError, ConfigError
+from fungi_audio.frontends.base import Statistics
+from fungi_audio.models.base import Inputs
+from fungi_audio.models.ssast.definition import maskable
 from fungi_audio.models.ssast.masking import masks
 from fungi_audio.models.ssast.network import random_state
 from fungi_audio.models.ssast.pretext import Pretext, load_pretext, new_pretext, raw_patches
 from fungi_audio.objectives import build_objective
+from fungi_audio.objectives.extract import of_inputs
 
 CLIPS = ["a.wav", "b.wav", "c.wav"]
 
@@ -29,11 +33,11 @@ def fbank() -> np.ndarray:
 
 @pytest.mark.parametrize("objective", ["mpc", "mpg"])
 def test_gradients_equal_autograd(model: Pretext, fbank: np.ndarray, objective: str) -> None:
-    masked = MaskedPatches(model, objective, count=2, share=0.6)
+    masked = build_objective(objective, masks=2, masked=0.6)
     inputs, keys = torch.from_numpy(fbank) / 4, masked.keys(7, CLIPS)
-    found = masked.terms(inputs, keys).matrix()
+    found = masked.compute(model, Inputs.alike(inputs), keys).matrix()
     proj = model.v.blocks[-1].attn.proj
-    drawn = masks(model.v.grid, masked.masked, keys).view(3, 2, -1)
+    drawn = masks(model.v.grid, round(0.6 * maskable(model.v.grid)), keys.flatten()).view(3, 2, -1)
     proj.requires_grad_(True)
     for clip in range(3):
         twice = inputs[[clip, clip]]
@@ -48,9 +52,9 @@ def test_features_depend_on_the_clip_and_the_seed_alone(model: Pretext, fbank: n
     signs = make_signs(192, 192, 193, seed=42)
 
     def features(rows: list[int], seed: int = 7, objective: str = "mpc") -> np.ndarray:
-        source = Source(fbank, -6.0, 2.0, np.array(rows))
-        built = build_objective(objective=objective, masks=4, masked=0.6, model=model)
-        return np.concatenate(list(built.features(source, [CLIPS[row] for row in rows], seed, signs)))
+        pool = Pool(model.frontend, Arrays(fbank), np.array(rows), Statistics(-6.0, 2.0))
+        built = build_objective(objective=objective, masks=4, masked=0.6)
+        return np.concatenate(list(of_inputs(model, built, pool, signs, [CLIPS[row] for row in rows], seed)))
 
     together = features([0, 1, 2])
     assert together.shape == (3, 192)
@@ -66,9 +70,9 @@ def test_bf16_gives_nearly_the_same_features(fbank: np.ndarray, objective: str) 
     def features(dtype: torch.dtype) -> np.ndarray:
         model = load_pretext(state, frames=48)
         model.v.set_precision(dtype)
-        source = Source(fbank, -6.0, 2.0, np.arange(3))
-        masked = MaskedPatches(model, objective, count=4, share=0.6)
-        found = np.concatenate(list(masked.features(source, CLIPS, 7, signs)))
+        pool = Pool(model.frontend, Arrays(fbank), np.arange(3), Statistics(-6.0, 2.0))
+        masked = build_objective(objective, masks=4, masked=0.6)
+        found = np.concatenate(list(of_inputs(model, masked, pool, signs, CLIPS, 7)))
         return found / np.linalg.norm(found, axis=1, keepdims=True)
 
     cosine = (features(torch.bfloat16) * features(torch.float32)).sum(axis=1)
@@ -82,9 +86,10 @@ def test_positions_are_adapted_to_the_input(model: Pretext) -> None:
 
 def test_a_share_that_masks_everything() -> None:
     model = load_pretext(new_pretext(192, 64, (16, 16), seed=3).published_state())
-    assert MaskedPatches(model, "mpc", 1, 1.0).masked == 31
+    inputs, keys = Inputs.alike(torch.zeros(1, 64, 128)), torch.zeros(1, 1, dtype=torch.int64)
+    assert torch.isfinite(model.masked_losses(inputs, "mpg", keys, 1.0)).all()
     with pytest.raises(ConfigError, match="more than"):
-        MaskedPatches(model, "mpc", 1, 1.2)
+        model.masked_losses(inputs, "mpc", keys, 1.2)
 
 
 def test_a_checkpoint_without_pretext_heads() -> None:

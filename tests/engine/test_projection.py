@@ -5,8 +5,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fungi_audio.engine.projection import load_head, load_signs, make_head, make_signs, project, save_head, save_signs
+from fungi_audio.engine.gradient import Factors
+from fungi_audio.engine.projection import (
+    Formed,
+    load_head,
+    load_signs,
+    make_head,
+    make_signs,
+    project,
+    save_head,
+    save_signs,
+)
 from fungi_audio.errors import ConfigError
+
+
+def with_ones(inputs: torch.Tensor) -> torch.Tensor:
+    return torch.cat([inputs, inputs.new_ones(*inputs.shape[:-1], 1)], dim=-1)
 
 
 @settings(max_examples=30, deadline=None)
@@ -21,19 +35,21 @@ from fungi_audio.errors import ConfigError
 def test_equals_the_dense_product(n, terms, rows, width, bias, k):
     signs = make_signs(k, rows, width + bias, 3)
     delta, inputs = torch.randn(n, terms, rows), torch.randn(n, terms, width)
-    full = torch.cat([inputs, inputs.new_ones(n, terms, 1)], dim=-1) if bias else inputs
+    full = with_ones(inputs) if bias else inputs
     gradient = (delta.transpose(1, 2).double() @ full.double()).flatten(1)
     expected = gradient @ signs.expand(0, rows).double().T * k**-0.5
-    error = (project(delta, inputs, signs) - expected).norm(dim=1)
+    error = (project(Factors(delta, full), signs) - expected).norm(dim=1)
     assert (error <= 1e-6 * gradient.norm(dim=1)).all()
+    formed = project(Formed(Factors(delta, full).matrix()), signs)
+    assert ((formed - expected).norm(dim=1) <= 1e-6 * gradient.norm(dim=1)).all()
 
 
 def test_clips_do_not_depend_on_their_batch():
     signs = make_signs(192, 192, 193, 1)
-    delta, inputs = torch.randn(40, 2, 192), torch.randn(40, 2, 192)
-    together = project(delta, inputs, signs)
+    delta, inputs = torch.randn(40, 2, 192), with_ones(torch.randn(40, 2, 192))
+    together = project(Factors(delta, inputs), signs)
     for first, last in ((0, 1), (3, 20), (20, 40)):
-        part = project(delta[first:last], inputs[first:last], signs)
+        part = project(Factors(delta[first:last], inputs[first:last]), signs)
         assert ((part - together[first:last]).norm(dim=1) / part.norm(dim=1)).max() < 1e-7
 
 
@@ -41,7 +57,7 @@ def test_norms_survive():
     signs = make_signs(512, 64, 65, 1)
     delta, inputs = torch.randn(50, 1, 64), torch.randn(50, 1, 64)
     norms = delta.norm(dim=2) * (inputs.square().sum(2) + 1).sqrt()
-    ratio = project(delta, inputs, signs).norm(dim=1) / norms.squeeze(1)
+    ratio = project(Factors(delta, with_ones(inputs)), signs).norm(dim=1) / norms.squeeze(1)
     assert abs(ratio.mean() - 1) < 0.03
     assert ratio.std() < 2 / 512**0.5
 

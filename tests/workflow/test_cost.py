@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from fungi_audio.models.ssast.definition import Patches, shape, trunk
 from fungi_audio.models.ssast.network import build, random_state
 from fungi_audio.run import cost
 from fungi_audio.run.cluster import UNLIMITED, Request, largest, longest
@@ -24,31 +25,29 @@ datasets = st.fixed_dictionaries({"clips": st.integers(1, 5_000_000), "target_le
 
 
 @pytest.mark.parametrize(
-    ("frames", "trunk", "count"),
+    ("frames", "shape", "count"),
     [
-        (512, cost.Trunk(), 12 * 50 + 2),
-        (1024, cost.Trunk(stride=(16, 16)), 8 * 64 + 2),
-        (128, cost.Trunk(patch=(128, 2), stride=(128, 1)), 127 + 2),
+        (512, cost.BASE, 12 * 50 + 2),
+        (1024, trunk(768, (16, 16), (16, 16)), 8 * 64 + 2),
+        (128, trunk(768, (128, 2), (128, 1)), 127 + 2),
     ],
 )
-def test_tokens_of_ssast(frames: int, trunk: cost.Trunk, count: int) -> None:
-    assert cost.tokens(frames, trunk) == count
+def test_tokens_of_ssast(frames: int, shape: Patches, count: int) -> None:
+    assert shape.tokens(frames / 100) == count
 
 
 def test_tokens_and_flops_are_those_of_the_real_network() -> None:
-    trunk = cost.trunk({"checkpoint": "random:tiny-patch"})
+    tiny = shape({}, "random:tiny-patch")
     network = build(random_state("tiny-patch", seed=0), frames=256)
-    assert network.pos_embed.shape[1] == cost.tokens(256, trunk)
+    assert network.pos_embed.shape[1] == tiny.tokens(2.56)
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         network.hidden(network.patch_embed(torch.zeros(1, 256, 128)))
-    assert cost.forward_flops(trunk.width, trunk.depth, cost.tokens(256, trunk)) == pytest.approx(
-        counter.get_total_flops(), rel=0.1
-    )
+    assert tiny.forward_flops(2.56) == pytest.approx(counter.get_total_flops(), rel=0.1)
 
 
 def test_base_encode_job_takes_about_twenty_minutes() -> None:
     count = cost.shards(AUDIOSET, 17)
-    seconds = cost.encode_seconds(AUDIOSET["clips"] / count, 17, 1024, cost.Trunk(), cost.SHARD_TFLOPS * 1e12)
+    seconds = cost.encode_seconds(AUDIOSET["clips"] / count, 17, 10.24, cost.BASE, cost.SHARD_TFLOPS * 1e12)
     assert seconds == pytest.approx(20 * 60, rel=0.02)
     assert cost.minutes(seconds) * 60 >= cost.SAFETY * seconds
 
@@ -64,16 +63,23 @@ def test_no_shard_is_too_long_or_too_large(dataset: dict[str, int], views: int) 
     count = cost.shards(dataset, views)
     clips = dataset["clips"] / count
     rate = cost.SHARD_TFLOPS * 1e12
-    assert cost.encode_seconds(clips, views, dataset["target_length"], cost.Trunk(), rate) <= cost.SHARD_SECONDS * 1.001
-    assert cost.activation_bytes(clips, views, cost.Trunk()) <= cost.SHARD_GB * 1.001e9
+    seconds = cost.clip_seconds(dataset)
+    assert cost.encode_seconds(clips, views, seconds, cost.BASE, rate) <= cost.SHARD_SECONDS * 1.001
+    assert cost.activation_bytes(clips, views, cost.BASE) <= cost.SHARD_GB * 1.001e9
     assert cost.shards(dataset, views + 1) >= count
     assert cost.shards(dataset | {"clips": dataset["clips"] * 2}, views) >= count
 
 
 def test_sizes_come_from_the_name() -> None:
-    assert cost.trunk({"checkpoint": "ssast-tiny-frame-400"}) == cost.Trunk(192, 12, (128, 2), (128, 1))
-    assert cost.trunk({"checkpoint": "mine.pth"}) == cost.Trunk()
-    assert cost.trunk({"checkpoint": "ssast-small-patch-400", "stride": [16, 16]}).stride == (16, 16)
+    assert shape({}, "ssast-tiny-frame-400") == trunk(192, (128, 2), (128, 1), stored=4 * 192)
+    assert shape({}, "mine.pth") == cost.BASE
+    assert shape({"stride": [16, 16]}, "ssast-small-patch-400").stride == (16, 16)
+    assert shape({"pooling": "avg"}, "mine.pth").stored == 0
+
+
+def test_clips_are_as_long_as_the_definition_says() -> None:
+    assert cost.clip_seconds({"target_length": 512, "seconds": 3}) == 5.12
+    assert cost.clip_seconds({"seconds": 3}) == 3 and cost.clip_seconds({}) == cost.UNKNOWN_SECONDS
 
 
 def test_device_and_attempts() -> None:
@@ -103,12 +109,12 @@ def test_steps_over_files_grow_with_the_dataset() -> None:
     assert cost.step_seconds("resample", 2000, cores=8) == 2000 * 0.02 / 8
     small, audioset = (cost.step_mb(clips, cores=8) for clips in (2000, AUDIOSET["clips"]))
     assert small < 1.5 * cost.PYTHON_MB and 6000 < audioset < 8000
-    assert cost.fbank_mb(AUDIOSET["clips"], 1024, 8) > audioset
+    assert cost.inputs_mb(AUDIOSET["clips"], 10.24, 12_800, 8) > audioset
 
 
 def test_memory_of_a_training_grows_with_all_that_it_holds() -> None:
     def mb(width: int = 192, batch: int = 8, processes: int = 1, kept: int = 0) -> int:
-        return cost.training_mb(cost.Trunk(width), 512, batch, processes, kept)
+        return cost.training_mb(trunk(width, (16, 16), (10, 10)), 5.12, batch, processes, kept)
 
     assert cost.TORCH_MB < mb() < mb(width=768) < mb(width=768, batch=48) < mb(width=768, batch=48, kept=48)
     assert mb(processes=4) > 3 * mb()
@@ -166,7 +172,7 @@ def test_requests_follow_the_definitions(tmp_path: Path) -> None:
     tiny, base = (sum(job.seconds for job in run if job.rule == "finetune") for run in (jobs, plan(larger, start=0)))
     assert base > 2 * tiny
     passes = {"clips": 100_000, "target_length": 128}
-    parts = sum(job.rule == "masked_gradient" for job in jobs)
+    parts = sum("mpc" in str(job.outputs) for job in jobs if job.rule == "feature")
     assert parts == cost.shards(passes, 200) > cost.shards(passes, 1)
     longest = {rule: max(job.seconds for job in jobs if job.rule == rule) for rule in ("embeddings", "transfer")}
     assert all(60 < seconds < 3600 for seconds in longest.values())

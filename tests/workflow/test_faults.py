@@ -14,11 +14,10 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from fungi_audio.models.split import Activations
 
 from fungi_audio.audio.resample import resample
 from fungi_audio.datasets.datafiles import place
-from fungi_audio.engine.gradient import gradient_terms
+from fungi_audio.engine.gradient import gradient
 from fungi_audio.errors import DataError, NumericalError, StorageError
 from fungi_audio.evaluate import scores
 from fungi_audio.files import activations, features
@@ -65,7 +64,8 @@ def download(inputs: Path, path: Path) -> None:
 
 
 def write_activations(inputs: Path, path: Path) -> None:
-    activations.Writer(path, clips=100, views=1, positions=2, sizes=(192, 192), key="key", made={})
+    shapes = {"inputs": (2, 192), "context": (2, 192)}
+    activations.Writer(path, clips=100, views=1, shapes=shapes, key="key", made={})
 
 
 def write_features(inputs: Path, path: Path) -> None:
@@ -213,10 +213,14 @@ def test_a_sox_that_dies(inputs: Path, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.fault("gradient", "the loss of a clip is NaN", "refused, naming the clip's place; nothing is written")
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_loss_that_is_not_finite(value: float) -> None:
-    tensor = torch.ones(3, 2, 192)
+    backbone, tensor = small_backbone(), torch.ones(3, 2, 192)
     factors = torch.tensor([1.0, value, 1.0]).double()
+
+    def losses() -> torch.Tensor:
+        return backbone.tail({"context": tensor}, backbone.layer(tensor)).sum(1) * factors
+
     with pytest.raises(NumericalError, match=r"not finite \(clips \[1\]"):
-        gradient_terms(small_backbone(), Activations(tensor, tensor), lambda x: x.sum((1, 2)) * factors)
+        gradient(backbone, losses)
 
 
 @pytest.mark.fault("resample", "the clock jumps: sources from the future", "the same bytes")

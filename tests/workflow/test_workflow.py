@@ -70,7 +70,7 @@ def test_cost_counts_every_job_from_log_mels_to_features(finished):
     """The columns of a feature in the table are sums over Snakemake's own benchmark files."""
     table = pd.read_csv(finished.path("results/table.csv"))
     found = table[table["features"] == "simclr"].iloc[0]["seconds_per_clip"]
-    jobs = ["gradient/tones/tiny/simclr", "encode/tones/tiny/views2", "comparison/tones/tiny/4", "head/tiny"]
+    jobs = ["feature/tones/tiny/simclr", "encode/tones/tiny/views2", "negatives/tones/tiny/4", "head/tiny"]
     folder = finished.path("results/benchmarks")
     files = [path for job in jobs for path in (folder / job).rglob("*.tsv") if path.stem != "kl"]
     files.append(folder / "projection" / "tiny.tsv")
@@ -107,12 +107,12 @@ def test_evaluation_edit(edited):
 
 def test_simclr_temperature(edited):
     jobs = edited(lambda config: config["features"]["simclr"].update(temperature=0.1))
-    assert evaluation(jobs) == {"gradient": 4, "evaluate": 8}
+    assert evaluation(jobs) == {"feature": 4, "evaluate": 8}
 
 
 def test_new_fold(edited):
     jobs = edited(lambda config: config["datasets"]["tones"].update(folds=[1, 2, 3]))
-    assert evaluation(jobs) == {"plan": 1, "datafiles": 1, "comparison": 1, "gradient": 2, "evaluate": COMBINATIONS}
+    assert evaluation(jobs) == {"plan": 1, "datafiles": 1, "negatives": 1, "feature": 2, "evaluate": COMBINATIONS}
 
 
 def test_new_objective(edited):
@@ -120,7 +120,7 @@ def test_new_objective(edited):
         config["features"]["kl-1"] = {"objective": "kl", "temperature": 1}
         config["run"]["features"].append("kl-1")
 
-    assert evaluation(edited(add)) == {"gradient": 2, "evaluate": 2 * (COMBINATIONS + 1)}
+    assert evaluation(edited(add)) == {"feature": 2, "evaluate": 2 * (COMBINATIONS + 1)}
 
 
 def test_new_backbone(edited):
@@ -134,8 +134,8 @@ def test_new_backbone(edited):
         "projection": 1,
         "head": 2,
         "encode": 4,
-        "comparison": 2,
-        "gradient": 8,
+        "negatives": 2,
+        "feature": 8,
         "evaluate": 2 * COMBINATIONS,
     }
 
@@ -143,7 +143,7 @@ def test_new_backbone(edited):
 def test_gradient_tokens(edited):
     """The stored activations hold both special tokens."""
     jobs = edited(lambda config: config["backbones"]["tiny"].update(gradient_tokens="all"))
-    assert evaluation(jobs) == {"gradient": 8, "evaluate": 2 * COMBINATIONS}
+    assert evaluation(jobs) == {"feature": 8, "evaluate": 2 * COMBINATIONS}
 
 
 def test_allow_http(edited):
@@ -217,7 +217,7 @@ def test_code_edit_of_an_objective(finished, tmp_path):
     objective.write_text("# a remark\n" + objective.read_text())
     assert workflow.planned() == {}
     objective.write_text(objective.read_text().replace("/ d**2", "/ d"))
-    assert evaluation(workflow.planned()) == {"gradient": 2, "evaluate": 8}
+    assert evaluation(workflow.planned()) == {"feature": 2, "evaluate": 8}
 
 
 def test_trace_of_a_row_names_all_that_made_it(finished):
@@ -230,7 +230,7 @@ def test_trace_of_a_row_names_all_that_made_it(finished):
     assert float(made["score"]["value"]) == pytest.approx(rows.loc[row, "value"])
     assert made["seed"] == 42
     rules = [job["rule"] for job in made["jobs"]]
-    assert rules[0] == "evaluate" and {"synthesise", "resample", "fbank", "comparison", "head"} < set(rules)
+    assert rules[0] == "evaluate" and {"synthesise", "resample", "inputs", "negatives", "head"} < set(rules)
     assert all(len(job["params"]["code"]) == 16 for job in made["jobs"])
     features = finished.path("results/features/tones/tiny/simclr/2/part-0.parquet")
     metadata = json.loads(pq.read_schema(features).metadata[b"fungi_audio"])
