@@ -12,17 +12,29 @@ code takes a clip at a time, as the memory of its outer products demands.
 """
 
 import argparse
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from fungi_audio.engine.encode import Source, batch_size, encode
+from fungi_audio.api import Arrays
+from fungi_audio.engine.batch import embeddings
+from fungi_audio.engine.encode import Computed, batch_positions, encode
+from fungi_audio.engine.inputs import Pool
 from fungi_audio.engine.projection import Head, make_head, make_signs
-from fungi_audio.models.split import Activations
+from fungi_audio.frontends.base import Statistics
+from fungi_audio.frontends.kaldi import normalise
+from fungi_audio.models.base import Backbone, Inputs
+from fungi_audio.models.checkpoints import Checkpoint
 from fungi_audio.models.ssast import network as ssast
 from fungi_audio.objectives import build_objective
+from fungi_audio.objectives.base import Objective
+from fungi_audio.objectives.embedding import Embedding
+from fungi_audio.objectives.extract import of_inputs
+from fungi_audio.registry import REGISTRY, module
 
 from .common import Variants, arguments, machine, paired, peak_megabytes, ratio, report
 from .naive import Naive, one_at_a_time
@@ -39,8 +51,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace, precision: str, clips: int) -> None:
         self.options, self.device = options, torch.device(options.device)
         torch.set_num_threads(options.threads)
-        state = ssast.random_state(f"{options.size}-{options.kind}", 1)
-        self.backbone = ssast.build(state, options.frames).to(self.device).set_precision(DTYPES[precision])
+        self.backbone = backbone(options).to(self.device).set_precision(DTYPES[precision])
         width = self.backbone.width
         self.signs = make_signs(width, *self.backbone.gradient_shape, 42).to(self.device)
         self.head = Head(*(value.to(self.device) for value in make_head(width, 42, "benchmark")))
@@ -49,29 +60,50 @@ class Bench:
         self.simclr = [
             build_objective("simclr", head=self.head, comparison=fold, views=options.views) for fold in self.comparison
         ]
-        fbank = torch.randn(clips, options.frames, ssast.MEL) * STD + MEAN
-        self.clean = Source(fbank.numpy(), MEAN, STD, np.arange(clips))
+        self.values = torch.randn(clips, options.frames, self.backbone.frontend.columns) * STD + MEAN
         rows = np.arange(max(1, clips // options.views))
-        self.views = self.clean._replace(rows=rows, keys=torch.arange(len(rows) * options.views))
+        arrays, statistics = Arrays(self.values.numpy()), Statistics(MEAN, STD)
+        self.clean = Pool(self.backbone.frontend, arrays, np.arange(clips), statistics)
+        self.views = replace(self.clean, rows=rows, keys=torch.arange(len(rows) * options.views))
 
-    def encode(self, source: Source) -> Activations:
-        ((_, part),) = encode(self.backbone, source, len(source.rows))
-        return Activations(*(tensor.to(self.device) for tensor in part))
+    def encode(self, pool: Pool) -> Computed:
+        """What the trunk stores of a pool; of a backbone that stores nothing, its embeddings."""
+        ((_, part),) = encode(self.backbone, pool, self._frozen, len(pool.rows))
+        return part
 
-    def repeated(self, views: int) -> Activations:
+    def _frozen(self, batch: Inputs, _: np.ndarray) -> Computed:
+        return self.backbone.trunk(batch) if self.backbone.shapes else {"made": embeddings(self.backbone, batch)}
+
+    def live(self, pool: Pool, objectives: list[Objective]) -> object:
+        """Features of a backbone that stores nothing, a pass of the network each."""
+        names = [str(row) for row in pool.rows]
+        return [list(of_inputs(self.backbone, one, pool, self.signs, names, 0)) for one in objectives]
+
+    def repeated(self, views: int) -> Computed:
         """Activations of `--gradient-clips` clips."""
         inputs, wanted = self.encode(self.clean), self.options.gradient_clips * views
-        return Activations(*(tensor.repeat(-(-wanted // len(tensor)), 1, 1)[:wanted] for tensor in inputs))
+        return {name: part.repeat(-(-wanted // len(part)), 1, 1)[:wanted] for name, part in inputs.items()}
 
     def kl_and_embedding(self) -> object:
-        activations = self.encode(self.clean)
-        return self.backbone.pooled(activations), self.kl.features(self.backbone, activations, self.signs)
+        if not self.backbone.shapes:
+            return self.live(self.clean, [Embedding(), self.kl])
+        stored = self.encode(self.clean)
+        return embeddings(self.backbone, stored), self.kl.features(self.backbone, stored, self.signs)
 
     def contrast(self, folds: int) -> object:
+        if not self.backbone.shapes:
+            return self.live(self.views, self.simclr[:folds])
         return self.gradients(folds, self.encode(self.views))
 
-    def gradients(self, folds: int, activations: Activations) -> object:
-        return [fold.features(self.backbone, activations, self.signs) for fold in self.simclr[:folds]]
+    def gradients(self, folds: int, stored: Computed) -> object:
+        return [fold.features(self.backbone, stored, self.signs) for fold in self.simclr[:folds]]
+
+
+def backbone(options: argparse.Namespace) -> Backbone:
+    """A network of random weights."""
+    family = module("family", options.family)
+    checkpoint = Checkpoint(family.random_state(f"{options.size}-{options.kind}", 1), {}, Path("random"))
+    return family.read(checkpoint, {"frames": options.frames} if options.family == "ssast" else {"kind": options.kind})
 
 
 class NaiveBench(Bench):
@@ -81,7 +113,7 @@ class NaiveBench(Bench):
         super().__init__(options, "fp32", clips)
         self.naive = Naive(self.backbone, self.signs)
         self.autocast = partial(torch.autocast, options.device, torch.bfloat16, precision == "bf16")
-        self.fbank = (torch.from_numpy(self.clean.fbank) - MEAN) / (2 * STD)
+        self.fbank = normalise(self.values, MEAN, STD)
 
     def kl_and_embedding(self) -> object:
         with self.autocast():
@@ -109,12 +141,13 @@ def _work(kind: type[Bench], options: argparse.Namespace, precision: str, clips:
 
 def trunk(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     """Rate of the trunk and of its matrix products alone."""
-    batch = batch_size(bench.backbone, options.frames, ssast.MEL, bench.device)
+    one = int(bench.backbone.positions(np.array([options.frames]))[0])
+    batch = max(1, batch_positions(bench.backbone, bench.device) // one)
     products = Products(bench.backbone, batch)
-    inputs = torch.randn(batch, options.frames, ssast.MEL, device=bench.device)
+    inputs = Inputs.alike(torch.randn(batch, options.frames, ssast.MEL, device=bench.device))
     variants: Variants = {
         "linear": products.linear,
-        "trunk": partial(bench.backbone.activations, inputs),
+        "trunk": partial(bench.backbone.trunk, inputs),
         "attention": products.attention,
     }
     times = paired(variants, options.rounds, options.device, options.clock)
@@ -141,7 +174,7 @@ def passes(options: argparse.Namespace, engines: dict[str, Bench]) -> dict[str, 
     variants: Variants = {
         "naive kl": naive.kl_and_embedding,
         "naive simclr": partial(naive.contrast, 1),
-        "pooled": partial(bench.backbone.pooled, clean),
+        "pooled": partial(embeddings, bench.backbone, clean),
         "kl": partial(bench.kl.features, bench.backbone, clean, bench.signs),
         "simclr 1": partial(bench.gradients, 1, views),
         f"simclr {options.folds}": partial(bench.gradients, options.folds, views),
@@ -153,6 +186,27 @@ def passes(options: argparse.Namespace, engines: dict[str, Bench]) -> dict[str, 
             clips[f"{name} {precision}"] = len(source.rows)
     times = paired(variants, options.rounds, options.device, options.clock)
     return {name: seconds / clips[name] for name, seconds in times.items()}
+
+
+def measure_live(options: argparse.Namespace) -> tuple[list[list[str]], dict[str, Any]]:
+    """Of a backbone that stores nothing: its features beside the frozen forward, in one process."""
+    rows, numbers = [["what", "ms a clip", "x frozen"]], {}
+    for precision in options.precisions:
+        bench = Bench(options, precision, options.clips)
+        variants: Variants = {
+            "frozen": partial(bench.encode, bench.clean),
+            "KL": partial(bench.live, bench.clean, [bench.kl]),
+            "KL and embedding": bench.kl_and_embedding,
+            f"SimCLR, {options.views} views, a view": partial(bench.contrast, 1),
+        }
+        counts = {name: len(bench.clean.rows) for name in variants}
+        times = paired(variants, options.rounds, options.device, options.clock)
+        for name, seconds in times.items():
+            each = seconds / counts[name]
+            against = ratio(each, times["frozen"] / counts["frozen"])
+            rows.append([f"{name}, {precision}", f"{1e3 * np.median(each):.1f}", f"{against:.3f}"])
+            numbers[f"{name} {precision}"] = each.tolist()
+    return rows, numbers
 
 
 def measure(options: argparse.Namespace) -> tuple[list[list[str]], dict[str, Any]]:
@@ -196,8 +250,9 @@ def measure(options: argparse.Namespace) -> tuple[list[list[str]], dict[str, Any
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--size", default="base", choices=ssast.WIDTHS)
-    parser.add_argument("--kind", default="patch", choices=ssast.PATCHES)
+    parser.add_argument("--family", default="ssast", choices=list(REGISTRY["family"]))
+    parser.add_argument("--size", default="base", help="of the family's untrained networks, such as tiny or base")
+    parser.add_argument("--kind", default="patch", help="patch or frame of ssast, frame or clip of atst")
     parser.add_argument("--frames", type=int, default=512)
     parser.add_argument("--views", type=int, default=4, help="views of SimCLR (default 4)")
     parser.add_argument("--folds", type=int, default=5)
@@ -211,7 +266,7 @@ def main() -> None:
         options.device = "cuda" if torch.cuda.is_available() else "cpu"
     options.clips = options.clips or {"cpu": 8, "cuda": 2048}[options.device]
     torch.set_num_threads(options.threads)
-    rows, numbers = measure(options)
+    rows, numbers = measure(options) if backbone(options).shapes else measure_live(options)
     settings = {key: value for key, value in vars(options).items() if key != "json"}
     facts = machine(options.device, options.threads, options.clock) | {"settings": settings}
     report("Extraction", facts, rows, numbers, options.json)

@@ -23,6 +23,7 @@ from fungi_audio.datasets.datafiles import place
 from fungi_audio.datasets.index import index
 from fungi_audio.files.archives import unpack
 from fungi_audio.frontends import cache as fbank_cache
+from fungi_audio.frontends.kaldi import Fbank
 
 from .common import CLOCKS, arguments, machine, report
 
@@ -55,7 +56,7 @@ def steps(folder: Path, zipped: Path, cores: int) -> dict[str, Callable[[], obje
         "index": make_index,
         "resample": lambda: resample(clips(), raw, wavs, link=True, threads=cores),
         "place": lambda: place(clips(), wavs, str(folder / "placed"), threads=cores),
-        "log-mel": lambda: fbank_cache.build([wavs / wav for wav in clips()["wav"]], FRAMES, fbank, cores),
+        "log-mel": lambda: fbank_cache.build([wavs / wav for wav in clips()["wav"]], Fbank(FRAMES), fbank, cores),
         "mean and deviation": lambda: fbank_cache.write_statistics(
             fbank, np.arange(len(clips())), folder / "fbank.json"
         ),

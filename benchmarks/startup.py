@@ -20,12 +20,13 @@ JOB = """
 import sys, time
 start = time.{clock}()
 import pandas, torch
-from fungi_audio import activations, comparison, features, shard
-from fungi_audio.device import claim
-from fungi_audio.projection import load_head, load_signs
+from fungi_audio.engine import negatives, shard
+from fungi_audio.engine.device import claim
+from fungi_audio.engine.projection import load_head, load_signs
+from fungi_audio.objectives import extract
 imported = time.{clock}()
 checkpoint, signs, head = sys.argv[1:]
-backbone = shard.open_backbone(checkpoint, 512, dict(), torch.device("cpu"), "fp32")
+backbone = shard.open_backbone(checkpoint, dict(frames=512), torch.device("cpu"), "fp32")
 loaded = time.{clock}()
 load_signs(signs).digest, load_head(head)
 print(imported - start, loaded - imported, time.{clock}() - loaded)

@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fungi_audio.errors import ConfigError
-from fungi_audio.models.ssast.definition import Grid
+from fungi_audio.models.ssast.definition import Grid, check_masked, maskable
 from fungi_audio.models.ssast.masking import masks
 from fungi_audio.randomness import uniform
-from fungi_audio.training.definitions import check_masked, maskable
 
 KEYS = torch.tensor([3, 1 << 40, 77, 123456789])
 
