@@ -22,7 +22,7 @@ def timestamps(backbone: Backbone, pool: Pool) -> Iterator[tuple[list[np.ndarray
 
     def compute(batch: Inputs, inputs: np.ndarray) -> Computed:
         frames = backbone.timestamps(batch)
-        milliseconds = (1000 * frames.seconds.double()).round(decimals=3).float().cpu().numpy()
+        milliseconds = frames.milliseconds.cpu().numpy()
         for number, values, length in zip(inputs.tolist(), frames.values, frames.lengths.tolist(), strict=True):
             found[number] = values[:length].float().cpu().numpy(), milliseconds[:length]
         return {"lengths": frames.lengths}

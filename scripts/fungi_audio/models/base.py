@@ -43,12 +43,12 @@ class Frames(NamedTuple):
     Attributes:
         values: float32 `[n, T, d]`.
         lengths: int64 `[n]`, time steps that belong to the clip.
-        seconds: float32 `[T]`, when each step begins.
+        milliseconds: float32 `[T]`, when each step begins.
     """
 
     values: torch.Tensor
     lengths: torch.Tensor
-    seconds: torch.Tensor
+    milliseconds: torch.Tensor
 
 
 class Backbone(nn.Module, ABC):

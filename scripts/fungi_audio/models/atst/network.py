@@ -24,7 +24,7 @@ from .definition import CHUNKS, CROP, DEPTH, OPTIONS, PATCH, WIDTHS, cropped, ta
 
 PREFIXES = ("model.teacher.encoder.", "backbone.", "encoder.encoder.", "encoder.", "teacher.")
 HIDDEN = -1e4  # added to the scores of keys behind the end of a clip, as published; finite for chunks without a token
-SECONDS = 0.04  # of a token
+MILLISECONDS = 40.0  # of a token
 LEAST = 1e-6  # added to divisors, as published
 
 
@@ -86,10 +86,10 @@ class ATST(Backbone):
         special = int(self.clip)
         values = torch.cat([output[:, special:].float() for output in outputs], dim=-1)
         values = values.unflatten(0, chunks.valid.shape).flatten(1, 2)
-        seconds = torch.arange(values.shape[1], device=values.device) * SECONDS
+        times = torch.arange(values.shape[1], device=values.device) * MILLISECONDS
         lengths = chunks.valid.sum(1)
         longest = int(lengths.max())
-        return Frames(values[:, :longest], lengths, seconds[:longest])
+        return Frames(values[:, :longest], lengths, times[:longest])
 
     def _outputs(self, x: Inputs, blocks: int) -> tuple[list[torch.Tensor], Chunks]:
         """Normalised tokens `[n * chunks, tokens, channels]` after each of the last `blocks` blocks."""
