@@ -21,10 +21,12 @@ REGISTRY = {
     "definition": {
         "ssast": "models.ssast.definition",
         "atst": "models.atst.definition",
+        "huggingface": "models.huggingface.definition",
     },
     "family": {
         "ssast": "models.ssast.network",
         "atst": "models.atst.network",
+        "huggingface": "models.huggingface.network",
     },
     "pretext": {
         "ssast": "models.ssast.pretext",

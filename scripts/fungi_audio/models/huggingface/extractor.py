@@ -1,0 +1,44 @@
+"""A front end that is a feature extractor of transformers, with its own cutting, padding and normalisation."""
+
+from typing import Any
+
+import torch
+
+from ...frontends.base import FrontEnd, Statistics
+from ...frontends.views import noise_and_roll
+
+
+class Extractor(FrontEnd):
+    """Spectrograms as a model's own extractor makes them, one clip at a time.
+
+    Args:
+        extractor: of transformers.
+        kind: how the model reads spectrograms (`types.Kind`).
+    """
+
+    cached = False
+    name = "extractor"
+    shortest = 400
+
+    def __init__(self, extractor: Any, kind: Any) -> None:
+        self.extractor, self.rate, self.noise = extractor, int(extractor.sampling_rate), kind.noise
+        self.time_last = kind.time_last
+        probe = self(torch.zeros(self.rate))
+        self.columns, self.hop = probe.shape[1], kind.hop
+        self.frames = len(probe) if kind.fixed else None
+
+    def length(self, samples: int) -> int:
+        return self.frames or len(self(torch.zeros(samples)))
+
+    def __call__(self, waveform: torch.Tensor) -> torch.Tensor:
+        made = self.extractor(waveform.numpy(), sampling_rate=self.rate, return_tensors="pt")
+        values = next(made[key] for key in ("input_features", "input_values") if key in made).float()
+        values = values.reshape(values.shape[-2:])
+        return values.T.contiguous() if self.time_last else values
+
+    def normalise(self, values: torch.Tensor, measured: Statistics | None) -> torch.Tensor:
+        return values  # the extractor did
+
+    def view(self, values: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        # The noise is meant for natural logarithms of energies, which the extractor has scaled.
+        return noise_and_roll(values / self.noise, keys) * self.noise

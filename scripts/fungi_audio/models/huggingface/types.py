@@ -1,0 +1,52 @@
+"""How models of transformers are read: where the layers are, which one is the target, what goes in and out."""
+
+import math
+from typing import NamedTuple
+
+
+class Kind(NamedTuple):
+    """A model type of transformers.
+
+    Attributes:
+        layers: path of the list of layers.
+        target: path of the target layer within the last of them.
+        inside: path of the network that is used, within the model that a file holds.
+        argument: of the network's forward that takes the inputs.
+        waveform: whether that is a raw waveform; else a spectrogram of the model's own extractor.
+        fixed: whether all inputs have one length.
+        time_last: whether the network reads `[n, columns, frames]`.
+        noise: a unit of natural logarithms of energies in the extractor's scale (views).
+        hop: seconds from one frame of the extractor to the next.
+        pooling: ``mean`` over time, or ``special`` (the first two tokens).
+    """
+
+    layers: str
+    target: str
+    inside: str = ""
+    argument: str = "input_features"
+    waveform: bool = False
+    fixed: bool = True
+    time_last: bool = False
+    noise: float = 1.0
+    hop: float = 0.01
+    pooling: str = "mean"
+
+
+_SPEECH = Kind("encoder.layers", "attention.out_proj", argument="input_values", waveform=True, fixed=False)
+_CLAP = Kind("audio_encoder.layers", "blocks.{last}.attention.output.dense", noise=10 / math.log(10))
+KINDS = {
+    "wav2vec2": _SPEECH,
+    "hubert": _SPEECH,
+    "data2vec-audio": _SPEECH,
+    "unispeech-sat": _SPEECH,
+    "wavlm": _SPEECH,
+    "wav2vec2-conformer": _SPEECH._replace(target="self_attn.linear_out"),
+    "wav2vec2-bert": Kind("encoder.layers", "self_attn.linear_out", fixed=False, hop=0.02),
+    "audio-spectrogram-transformer": Kind(
+        "layers", "attention.o_proj", argument="input_values", noise=1 / (2 * 4.5689974), pooling="special"
+    ),
+    "whisper": Kind("layers", "self_attn.out_proj", inside="encoder", time_last=True, noise=1 / (4 * math.log(10))),
+    "clap": _CLAP._replace(inside="audio_model"),
+    "clap_audio_model": _CLAP,
+}
+EXACT_WITH_MASK = ("wav2vec2", "hubert", "unispeech-sat")  # where feat_extract_norm is "layer"
