@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores all
 
-.PHONY: demo test test-slow test-slurm lint docs clean
+.PHONY: demo test test-slow test-slurm lint docs clean huggingface
 .DELETE_ON_ERROR:
 
 demo: .venv/.complete sox
@@ -14,7 +14,7 @@ demo: .venv/.complete sox
 		END {print "Pretext loss of the backbone, on validation clips: " first ", " now}' results/pretrain/demo/curves.csv
 	@echo "Files: results/table.csv, results/table.md, results/report.html (synthetic data, see above)"
 
-test: .venv/.complete sox lint
+test: .venv/.huggingface sox lint
 	$(BIN)/python -m pytest -m "not slow and not slurm" -n 2 --dist loadgroup
 
 test-slow: .venv/.complete sox
@@ -41,6 +41,14 @@ docs: .venv/.complete
 	@$(PYTHON) -m venv .venv || { echo "Install the package python3-venv"; exit 1; }
 	@echo "Installing the locked requirements into .venv (a minute or two)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+huggingface: .venv/.huggingface
+
+# An optional extra: encoders in the Hugging Face form (family: huggingface). The tests use it.
+.venv/.huggingface: requirements-huggingface.txt .venv/.complete
+	@echo "Installing the extra for Hugging Face encoders into .venv"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-huggingface.txt
 	@touch $@
 
 .PHONY: sox

@@ -54,6 +54,12 @@ def family(wildcards):
     return module("definition", backbone(wildcards)["family"])
 
 
+def network_env(wildcards):
+    """The environment of jobs that open a backbone; encoders of transformers have one of their own."""
+    extra = backbone(wildcards)["family"] == "huggingface"
+    return "../envs/huggingface.yaml" if extra else "../envs/torch.yaml"
+
+
 def family_module(wildcards):
     return REGISTRY["family"][backbone(wildcards)["family"]]
 

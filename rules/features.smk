@@ -127,7 +127,7 @@ rule encode:
     benchmark:
         "results/benchmarks/encode/{dataset}/{backbone}/{views}/{shard}.tsv"
     conda:
-        "../envs/torch.yaml"
+        network_env
     threads: 8
     resources:
         **gpu_job(
@@ -165,7 +165,7 @@ rule negatives:
     group:
         shared("negatives", negatives_cost)
     conda:
-        "../envs/torch.yaml"
+        network_env
     threads: 1
     resources:
         **gpu_job(
@@ -201,8 +201,10 @@ rule feature:
         "logs/feature/{dataset}/{backbone}/{feature}/{fold}/{shard}.log",
     benchmark:
         "results/benchmarks/feature/{dataset}/{backbone}/{feature}/{fold}/{shard}.tsv"
+    wildcard_constraints:
+        feature="|".join(map(re.escape, config["features"])),
     conda:
-        "../envs/torch.yaml"
+        network_env
     threads: lambda wildcards: 1 if is_stored(wildcards) else 8
     resources:
         **gpu_job(feature_cost, feature_memory),

@@ -68,7 +68,7 @@ rule random_checkpoint:
     group:
         "backbone"
     conda:
-        "../envs/torch.yaml"
+        network_env
     threads: 1
     resources:
         **cpu_job(0, cost.TORCH_MB, group="backbone"),
@@ -92,7 +92,7 @@ rule projection:
     group:
         "backbone"
     conda:
-        "../envs/torch.yaml"
+        network_env
     threads: 1
     resources:
         **cpu_job(0, cost.TORCH_MB, group="backbone"),
@@ -119,7 +119,7 @@ rule head:
     group:
         "backbone"
     conda:
-        "../envs/torch.yaml"
+        network_env
     threads: 1
     resources:
         **cpu_job(0, cost.TORCH_MB, group="backbone"),

@@ -26,7 +26,7 @@ rule timestamps:
     benchmark:
         "results/benchmarks/timestamps/{dataset}/{backbone}/{shard}.tsv"
     conda:
-        "../envs/torch.yaml"
+        network_env
     threads: 8
     resources:
         **gpu_job(timestamps_cost, timestamps_memory),

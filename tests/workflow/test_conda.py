@@ -31,7 +31,8 @@ def read(env: Path) -> tuple[list[str], dict[str, str], dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def locked() -> dict[str, str]:
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    files = ("requirements.txt", "requirements-huggingface.txt")
+    lines = [line for file in files for line in (ROOT / file).read_text().splitlines()]
     return dict(match.groups() for line in lines if (match := re.match(r"([\w.-]+)==([^ ;\\]+)", line)))  # type: ignore[misc]
 
 

@@ -24,7 +24,7 @@ from .extractor import Extractor
 from .types import EXACT_WITH_MASK, KINDS, Kind
 
 AUDIOSET = Statistics(-4.2677393, 4.5689974)  # AudioMAE's
-INSTALL = "pip install --require-hashes -r requirements-huggingface.txt"
+INSTALL = "make huggingface, or pip install --no-deps -r requirements-huggingface.txt"
 
 
 class Encoder(Backbone):
