@@ -17,6 +17,7 @@ HEAD_WIDTH = 64
 ALL = slice(None)
 CACHED = 1 << 18  # attention weights that stay in a CPU core's cache
 AMX = torch.cpu._is_amx_tile_supported()
+TILE = 32  # keys of an AMX tile
 
 
 class Attention(TimmAttention):
@@ -28,14 +29,18 @@ class Attention(TimmAttention):
         Args:
             mask: what is added to the scores, float32 `[n, 1, 1, tokens]`.
         """
-        n, _, width = x.shape
-        x = x.to(self.qkv.weight.dtype)
+        n, tokens, width = x.shape
+        dtype = self.qkv.weight.dtype
+        fused = AMX and dtype == torch.bfloat16 and x.device.type == "cpu"
+        x, mask = in_tiles(x, mask) if fused else (x.to(dtype), mask)
         if queries == ALL:
             query, key, value = self.qkv(x).view(n, -1, 3, width // HEAD_WIDTH, HEAD_WIDTH).unbind(2)
+            query = query[:, :tokens]
         else:
             weight, bias = self.qkv.weight, self.qkv.bias
             parts = (None, None) if bias is None else (bias[:width], bias[width:])
-            query = F.linear(x[:, queries], weight[:width], parts[0]).view(n, -1, width // HEAD_WIDTH, HEAD_WIDTH)
+            read = x[:, :tokens][:, queries]
+            query = F.linear(read, weight[:width], parts[0]).view(n, -1, width // HEAD_WIDTH, HEAD_WIDTH)
             rest = F.linear(x, weight[width:], parts[1])
             key, value = rest.view(n, -1, 2, width // HEAD_WIDTH, HEAD_WIDTH).unbind(2)
         query, key, value = (part.transpose(1, 2) for part in (query, key, value))
@@ -87,6 +92,18 @@ class Block(TimmBlock):
         x += self.attn.proj(self.attn.attend(self.norm1(x), mask=mask))
         x += self.mlp(self.norm2(x).to(self.mlp.fc1.weight.dtype))
         return x
+
+
+def in_tiles(x: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens `[n, tokens, width]` in bf16 with zeros behind them, up to whole tiles, and a mask that hides those.
+
+    Fused attention over 608 keys takes 0.89 of the time of 602 (Intel with AMX, base).
+    """
+    n, tokens, width = x.shape
+    padded = x.new_empty(n, -(-tokens // TILE) * TILE, width, dtype=torch.bfloat16)
+    padded[:, :tokens], padded[:, tokens:] = x, 0
+    mask = x.new_zeros(1, 1, 1, tokens) if mask is None else mask
+    return padded, F.pad(mask, (0, padded.shape[1] - tokens), value=-torch.inf)
 
 
 def attention(
