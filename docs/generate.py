@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from fungi_audio.registry import REGISTRY
+from fungi_audio.models.definitions import presets
+from fungi_audio.registry import REGISTRY, module
 
 DOCS = Path(__file__).parent
 SCHEMA = DOCS.parent / "schemas" / "config.schema.yaml"
@@ -43,9 +44,20 @@ def reference(schema: dict[str, Any]) -> str:
         named = f"{key}.NAME" if "additionalProperties" in rule and not rule.get("properties") else key
         parts.append(f"## `{named}`\n\n{rule['description']}\n\n{_table(_rows(rule, schema))}")
         parts.extend(_case(case, schema) for case in _children(rule).get("allOf", []))
+        if key == "backbones":
+            parts.extend(_families())
         if key == "run":
             parts.append(f"## Single values\n\n{_table(_rows({'properties': single}, schema))}")
     return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def _families() -> Iterator[str]:
+    """The keys of each family, and the public checkpoints."""
+    for family in REGISTRY["definition"]:
+        options = module("definition", family).OPTIONS
+        yield f"With `family: {family}`, besides:\n\n{_table(_rows({'properties': options}, {}))}"
+    rows = [f"| `{name}` | {preset.family} | {preset.about} |" for name, preset in presets().items()]
+    yield "Presets, for `checkpoint:`\n\n| name | family | |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
 def _case(case: dict[str, Any], schema: dict[str, Any]) -> str:

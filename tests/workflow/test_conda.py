@@ -74,7 +74,7 @@ def conda(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         name = pin.split("=")[0]
         packages[pin] = {"bin/python": python} if name == "python" else {f"share/{name}.txt": f"{pin}\n"}
     url = make_channel(folder / "channel", packages)
-    path = f"{ROOT / 'tests' / 'conda' / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    path = f"{ROOT / 'tests' / 'workflow' / 'conda' / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     return os.environ | {"PATH": path, "TEST_CHANNEL": url, "DIARY": str(folder / "diary"), "OMP_NUM_THREADS": "1"}
 
 

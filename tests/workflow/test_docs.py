@@ -28,7 +28,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROJECT = ["Snakefile", "config.yaml", "rules", "schemas", "scripts", "envs", "report", "configs"]
 KEYWORDS = """$defs $ref $schema additionalProperties allOf anyOf const default description enum exclusiveMaximum
 exclusiveMinimum if items maxItems maxLength maximum minItems minLength minimum not pattern properties propertyNames
-registered required then title type uniqueItems"""
+familyOptions registered required then title type uniqueItems"""
 
 
 class Block(NamedTuple):
@@ -168,6 +168,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
             registry.write_text(registry.read_text().replace(opening, opening + line))
         elif path.startswith("scripts/"):
             assert not (project.folder / path).exists()
+            (project.folder / path).parent.mkdir(exist_ok=True)
             (project.folder / path).write_text(block.text)
         else:
             printed += project.follow(block)
@@ -180,7 +181,7 @@ def test_examples_of_extending(extended: tuple[Project, str]) -> None:
     assert "wren/0.flac" in printed
     assert "{'embedding': (2, 64), 'kl': (2, 64)}" in printed
     plan = project.run("snakemake", "-n", "--quiet", "reason", "--configfile", "all-three.yaml")
-    assert re.search(r"^gradient +2$", plan, re.MULTILINE)
+    assert re.search(r"^feature +2$", plan, re.MULTILINE)
 
 
 @pytest.mark.slow

@@ -99,7 +99,7 @@ def gradient(backbone: Backbone, losses: Callable[[], torch.Tensor]) -> Factors:
     n = len(values)
     terms = [_of_clips(backbone, layer, inputs, delta, n) for (inputs, _), delta in zip(calls, deltas, strict=True)]
     made = terms[0] if len(terms) == 1 else Factors(*(torch.cat(part, dim=1) for part in zip(*terms, strict=True)))
-    finite = torch.isfinite(values) & torch.isfinite(made.delta).view(n, -1).all(dim=1)
+    finite = torch.isfinite(values) & torch.isfinite(made.delta).flatten(1).all(dim=1)
     if not finite.all():
         raise NotFinite(torch.nonzero(~finite).flatten().tolist())
     return made

@@ -95,7 +95,7 @@ def _extended(validator: Any) -> Any:
             yield jsonschema.ValidationError(f"no such {kind}")
 
     def family_options(self: Any, _: bool, instance: Any, schema: dict[str, Any]) -> Any:
-        if isinstance(instance, dict) and instance.get("family") in REGISTRY["definition"]:
+        if isinstance(instance, dict) and instance.get("family") in list(REGISTRY["definition"]):
             known = schema["properties"] | module("definition", instance["family"]).OPTIONS
             if preset := presets().get(str(instance.get("checkpoint"))):
                 instance.update({**preset.options, **instance})
