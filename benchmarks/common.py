@@ -45,10 +45,11 @@ def machine(device: str, threads: int, clock: str = "wall") -> dict[str, Any]:
     model = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), "")
     name = torch.cuda.get_device_name() if device == "cuda" else model or platform.machine()
     features = torch.backends.cpu.get_cpu_capability()
+    extras = {" bf16": torch.cpu._is_avx512_bf16_supported(), " AMX": torch.cpu._is_amx_tile_supported()}
     return {
         "device": name,
         "cpu": model,
-        "instructions": features + (" bf16" if torch.cpu._is_avx512_bf16_supported() else ""),
+        "instructions": features + "".join(extra for extra, has in extras.items() if has),
         "cores": len(os.sched_getaffinity(0)),
         "threads": threads,
         "clock": clock,
