@@ -13,6 +13,7 @@ from fungi_audio.errors import CheckpointError, ConfigError, DataError
 from fungi_audio.files import features
 from fungi_audio.frontends import kaldi
 from fungi_audio.models import checkpoints
+from fungi_audio.models.base import Inputs
 from fungi_audio.models.ssast.network import build, random_state
 from fungi_audio.models.ssast.pretext import new_pretext
 from fungi_audio.training import apply, publish
@@ -57,7 +58,7 @@ def test_layers_and_tokens_of_a_backbone(frozen: Path, fbank: np.ndarray) -> Non
         network = build(
             checkpoints.load(frozen).state, 32, stride=(16, 16), pooling="avg", gradient_tokens="all", layer=layer
         )
-        expected = network.pooled(network.activations(inputs)).numpy()
+        expected = network.embedding(Inputs.alike(inputs)).numpy()
         assert np.allclose(embedded(model, fbank, layer), expected, atol=1e-4)
     tokens = embedded(model, fbank, tokens=True)
     assert tokens.shape == (5, 16 * 192)

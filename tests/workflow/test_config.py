@@ -127,7 +127,7 @@ def test_pretext_gradients_are_those_of_the_last_block():
     config = edited("backbones/demo-tiny/layer", 5)
     config["features"]["mpc"] = {"objective": "mpc"}
     config["run"]["features"] = ["embedding", "mpc"]
-    with pytest.raises(ConfigError, match=r"has mpc, .* but backbones.demo-tiny has another layer or target; leave `layer`"):
+    with pytest.raises(ConfigError, match=r"has mpc, .* but backbones.demo-tiny has another layer or target; leave"):
         load(config, ROOT)
 
 
