@@ -1,11 +1,7 @@
 # Checkpoints, and the seeded artifacts that depend on a backbone: projection and heads.
 
 
-def any_input(wildcards):
-    """Options of the network; the shapes of gradient and embedding do not depend on the length of the input."""
-    definition = backbone(wildcards)
-    options = {key: definition[key] for key in ("family", *family(wildcards).OPTIONS)}
-    return options | family(wildcards).dataset_options({"target_length": 1024})
+include: "helpers/models.smk"
 
 
 rule download_checkpoint:
@@ -73,9 +69,10 @@ rule random_checkpoint:
     resources:
         **cpu_job(0, cost.TORCH_MB, group="backbone"),
     params:
+        family=lambda wildcards: backbone(wildcards)["family"],
         kind=lambda wildcards: backbone(wildcards)["checkpoint"].removeprefix("random:"),
         seed=config["seed"],
-        code=code_digest("models.ssast.network"),
+        code=lambda wildcards: code_digest(family_module(wildcards)),
     script:
         "../scripts/random_checkpoint.py"
 

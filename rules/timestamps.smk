@@ -1,17 +1,7 @@
 # Embeddings over time of the backbones that `run: frames:` names.
 
 
-def timestamps_share(wildcards):
-    clips = cost.clips(dataset(wildcards)) / shard_count(wildcards.dataset, "clean")
-    return clips, 1, clip_seconds(wildcards), shape_of(wildcards.backbone)
-
-
-def timestamps_cost(wildcards):
-    return cost.encode_seconds(*timestamps_share(wildcards), extraction_rate(8))
-
-
-def timestamps_memory(wildcards):
-    return cost.encode_mb(*timestamps_share(wildcards))
+include: "helpers/timestamps.smk"
 
 
 rule timestamps:

@@ -1,10 +1,12 @@
-"""A seeded, untrained checkpoint in the published layout."""
+"""A seeded, untrained checkpoint of a family."""
 
 from safetensors.torch import save_file
 
 from fungi_audio.files.whole import whole
-from fungi_audio.models.ssast.network import random_state
+from fungi_audio.registry import module
 from joblog import job
 
+params = snakemake.params
+
 with job(snakemake), whole(snakemake.output[0]) as part:
-    save_file(random_state(snakemake.params.kind, snakemake.params.seed), part)
+    save_file(module("family", params.family).random_state(params.kind, params.seed), part)

@@ -3,6 +3,7 @@
 A definition module has:
 
 * ``OPTIONS``: JSON-schema properties of the family's own options in the config, each with a default and a description;
+* ``SHAPING``: the options that decide the shapes of gradient and embedding, and so of projection and heads;
 * ``PRESETS``: name -> `Preset`, the public checkpoints;
 * ``FRAMES``: whether its networks have embeddings over time;
 * ``RANDOM``: kinds of seeded, untrained networks, for ``checkpoint: random:KIND``;

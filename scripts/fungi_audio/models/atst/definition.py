@@ -13,6 +13,7 @@ from ..definitions import Place, Preset, Reading, Shape
 DEPTH = 12
 WIDTHS = {"small": 384, "base": 768}
 KINDS = ("frame", "clip")
+SHAPING = ("kind", "target")
 FRAMES = True  # embeddings over time
 RANDOM = [f"{size}-{kind}" for size in WIDTHS for kind in KINDS]  # checkpoint: random:…
 LAYERS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")  # of a block

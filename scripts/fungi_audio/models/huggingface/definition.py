@@ -6,6 +6,7 @@ from typing import Any
 from ...errors import ConfigError
 from ..definitions import Place, Preset, Reading, Shape
 
+SHAPING = ("target", "rate", "timm", "trust_remote_code")
 FRAMES = False  # embeddings over time
 RANDOM: list[str] = []
 DEPTH = 12

@@ -13,6 +13,7 @@ DEPTH = 12
 WIDTHS = {"tiny": 192, "small": 384, "base": 768}
 PATCHES = {"patch": (16, 16), "frame": (128, 2)}  # mel bins, frames
 STRIDES = {(16, 16): (10, 10), (128, 2): (128, 1)}
+SHAPING = ("target",)
 FRAMES = False  # embeddings over time
 RANDOM = [f"{size}-{kind}" for size in WIDTHS for kind in PATCHES]  # checkpoint: random:…
 MASKS = 8  # of a clip, unless the objective says otherwise
