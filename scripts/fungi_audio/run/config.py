@@ -97,7 +97,8 @@ def _extended(validator: Any) -> Any:
     def family_options(self: Any, _: bool, instance: Any, schema: dict[str, Any]) -> Any:
         if isinstance(instance, dict) and instance.get("family") in list(REGISTRY["definition"]):
             known = schema["properties"] | module("definition", instance["family"]).OPTIONS
-            if preset := presets().get(str(instance.get("checkpoint"))):
+            preset = presets().get(str(instance.get("checkpoint")))
+            if preset and preset.family == instance["family"]:
                 instance.update({**preset.options, **instance})
             yield from self.descend(instance, {"properties": known, "additionalProperties": False})
 
