@@ -86,6 +86,7 @@ rule projection:
         "logs/projection/{backbone}.log",
     benchmark:
         "results/benchmarks/projection/{backbone}.tsv"
+    priority: 3  # a downloaded checkpoint that does not fit shows before anything is extracted
     group:
         "backbone"
     conda:
@@ -113,6 +114,7 @@ rule head:
         "logs/head/{backbone}/{objective}.log",
     benchmark:
         "results/benchmarks/head/{backbone}/{objective}.tsv"
+    priority: 3  # a downloaded checkpoint that does not fit shows before anything is extracted
     group:
         "backbone"
     conda:

@@ -142,6 +142,7 @@ def prepare_slurm():
 
 
 onstart:
+    check_checkpoints()
     if workflow.executor_plugin.name == "slurm":
         try:
             prepare_slurm()

@@ -10,8 +10,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from safetensors.torch import save_file
 
 from fungi_audio.files import features
+from fungi_audio.models.atst.network import random_state
 from tests.tools.workflow import Workflow
 
 BACKBONES = {
@@ -101,3 +103,21 @@ def test_what_a_family_cannot_do_is_told_before_anything_runs(folder: Path, chan
     done = Workflow(folder / "refused", config).snakemake("--dry-run", check=False)
     assert done.returncode and re.search(message, done.stdout), done.stdout
     assert not (folder / "refused" / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"family": "ssast"}, r"backbones\.own: .*own\.safetensors is no SSAST or AST.*ATST-Frame.*`family: atst`"),
+        ({"family": "atst", "kind": "clip"}, r"backbones\.own: .*is ATST-Frame; write `kind: frame`"),
+    ],
+)
+def test_a_checkpoint_of_another_family_is_told_before_any_data_is_prepared(
+    folder: Path, tmp_path: Path, change: Any, message: str
+) -> None:
+    save_file(random_state("small-frame", 1), tmp_path / "own.safetensors")
+    workflow = run_of(folder, backbones={"own": change | {"checkpoint": str(tmp_path / "own.safetensors")}})
+    workflow.config["run"] |= {"backbones": ["own"], "frames": []}
+    done = Workflow(tmp_path / "run", workflow.config).snakemake(check=False)
+    assert done.returncode and re.search(message, done.stdout), done.stdout
+    assert not (tmp_path / "run" / "results").exists() and not (tmp_path / "run" / "resources").exists()

@@ -196,7 +196,7 @@ def read(checkpoint: Checkpoint, options: Mapping[str, Any]) -> ATST:
 
 
 def random_state(kind: str, seed: int) -> dict[str, torch.Tensor]:
-    """Seeded weights with the bare names, for demonstrations and tests: ``"small-frame"``, ``"base-clip"``, …"""
+    """Seeded weights with the bare published names, for demonstrations and tests: ``"small-frame"``, …"""
     size, _, what = kind.partition("-")
     model = ATST(WIDTHS[size], {"kind": what})
     random = generator(seed, "random backbone", "atst", kind)
@@ -207,4 +207,6 @@ def random_state(kind: str, seed: int) -> dict[str, torch.Tensor]:
             nn.init.ones_(parameter)
         else:
             nn.init.zeros_(parameter)
-    return model.state_dict()
+    final = "norm." if model.clip else "norm_frame."
+    state = model.state_dict()
+    return {final + key.removeprefix("norm.") if key.startswith("norm.") else key: state[key] for key in state}
