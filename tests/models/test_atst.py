@@ -193,11 +193,6 @@ def test_a_clip_that_cannot_be_reflected(frame: ATST, tmp_path: Path) -> None:
 def test_layouts_of_files(layout: str, tmp_path: Path) -> None:
     kind = "clip" if layout == "older" else "frame"
     state = random_state(f"small-{kind}", 1)
-    state = {
-        key.replace("norm.", "norm_frame.") if key.startswith("norm.") else key: value for key, value in state.items()
-    }
-    if kind == "clip":
-        state = {key.replace("norm_frame.", "norm."): value for key, value in state.items()}
     other = {key: value + 1 for key, value in state.items()}
     content: Any = {
         "lightning": {
