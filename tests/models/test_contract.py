@@ -8,20 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from fungi_audio.api import Arrays
 from fungi_audio.engine.batch import embeddings
 from fungi_audio.engine.encode import encode
-from fungi_audio.engine.gradient import gradient
+from fungi_audio.engine.gradient import Factors, gradient
 from fungi_audio.engine.inputs import Pool
-from fungi_audio.engine.projection import make_head, make_signs
+from fungi_audio.engine.projection import Head, make_head, make_signs, project
 from fungi_audio.engine.shard import shard_rows
 from fungi_audio.errors import ConfigError
 from fungi_audio.frontends import named
 from fungi_audio.frontends.base import Statistics
 from fungi_audio.frontends.views import view_keys
+from fungi_audio.models.atst.network import ATST
 from fungi_audio.models.base import Backbone, Inputs
+from fungi_audio.models.blocks import Block
 from fungi_audio.models.checkpoints import Checkpoint
 from fungi_audio.models.definitions import presets
 from fungi_audio.objectives import build_objective
@@ -134,6 +137,36 @@ def test_bf16(family: str, kind: str) -> None:
         made.append((embeddings(backbone, batch), objective.compute(backbone, batch).matrix()))
     (embedding, gradients), (low, rough) = made
     assert cosine(low, embedding) > 0.999 and cosine(rough, gradients) > 0.99
+
+
+@pytest.mark.parametrize(("family", "kind"), CASES)
+def test_the_way_of_a_gpu_without_one(family: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under fake tensors on "cuda": nothing stays on the CPU. Not covered: the hook's autograd, and masks, which ask
+    for the lengths' values."""
+    monkeypatch.setattr(ATST, "_mask", lambda self, chunks: None)
+    monkeypatch.setattr(Block, "freeze", lambda self, dtype: (self.attn.to(dtype), self.mlp.to(dtype)))
+    backbone = network(family, kind).set_precision(torch.bfloat16)
+    head, signs = make_head(backbone.width, 1, "kl"), make_signs(64, *backbone.gradient_shape, 1)
+    frames = backbone.frontend.frames or 80
+
+    def fake(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device="cuda")
+
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        for name, parameter in list(backbone.named_parameters()):
+            owner, _, own = name.rpartition(".")
+            setattr(backbone.get_submodule(owner), own, torch.nn.Parameter(fake(parameter), requires_grad=False))
+        values = torch.empty(4, frames, backbone.frontend.columns, device="cuda")
+        views = backbone.frontend.view(values, torch.empty(4, dtype=torch.int64, device="cuda"))
+        batch = Inputs.alike(backbone.frontend.normalise(views, MEASURED))
+        embedding = backbone.embedding(batch)
+        loss = build_objective("kl", head=Head(*map(fake, head))).loss(embedding.double().unsqueeze(1))
+        factors = Factors(fake(torch.empty(4, 3, signs.rows)), fake(torch.empty(4, 3, signs.columns)))
+        projected = project(factors, signs._replace(bits=fake(signs.bits)))
+        made = [embedding, backbone.scene(batch), loss, projected]
+        made += list(backbone.trunk(batch).values()) if backbone.shapes else []
+        assert {tensor.device.type for tensor in made} == {"cuda"}
+        assert embedding.dtype == torch.float32 and projected.shape == (4, 64)
 
 
 @pytest.mark.parametrize(("family", "kind"), CASES)

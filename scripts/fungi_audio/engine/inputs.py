@@ -78,7 +78,7 @@ class Pool:
             for length in found:  # views and statistics are of clips of one length; padding comes after both
                 chosen = np.flatnonzero(lengths == length)
                 values[torch.from_numpy(chosen).to(device), :length] = self._prepared(inputs[chosen], device)
-        return Inputs(values, torch.from_numpy(lengths).to(device))
+        return Inputs(values, torch.from_numpy(lengths))
 
     def _prepared(self, inputs: np.ndarray, device: torch.device) -> torch.Tensor:
         """Inputs of one length, read once a clip; views are made on the device."""

@@ -25,7 +25,7 @@ class Inputs(NamedTuple):
 
     Attributes:
         values: float32 `[n, frames, columns]`, normalised, padded with 0 at the end.
-        lengths: int64 `[n]`, frames that belong to the clip.
+        lengths: int64 `[n]`, frames that belong to the clip; on the CPU, so that asking for them waits for no GPU.
     """
 
     values: torch.Tensor
@@ -34,7 +34,7 @@ class Inputs(NamedTuple):
     @classmethod
     def alike(cls, values: torch.Tensor) -> "Inputs":
         """A batch of clips of one length."""
-        return cls(values, torch.full((len(values),), values.shape[1], device=values.device))
+        return cls(values, torch.full((len(values),), values.shape[1]))
 
 
 class Frames(NamedTuple):

@@ -106,11 +106,11 @@ class ATST(Backbone):
     def _chunks(self, x: Inputs) -> Chunks:
         n, frames, bands = x.values.shape
         count = max(1, -(-frames // self.chunk))
-        starts = self.chunk * torch.arange(count, device=x.lengths.device)
+        starts = self.chunk * torch.arange(count)
         left = (x.lengths.unsqueeze(1) - starts).clamp(min=0)
         valid = left.clamp(max=self.chunk) // PATCH
         padded = torch.nn.functional.pad(x.values, (0, 0, 0, count * self.chunk - frames))
-        tokens = max(1, int(valid.max()))
+        tokens = max(1, min(self.chunk, frames) // PATCH)
         return Chunks(padded.view(n, count, self.chunk, bands)[:, :, : tokens * PATCH], valid, left)
 
     def _tokens(self, chunks: Chunks) -> torch.Tensor:
@@ -128,19 +128,22 @@ class ATST(Backbone):
         tokens, valid = chunks.frames.shape[2] // PATCH, chunks.valid.flatten()
         if bool((valid == tokens).all()):
             return None
-        hidden = torch.arange(tokens, device=valid.device) >= valid.unsqueeze(1)
+        hidden = torch.arange(tokens) >= valid.unsqueeze(1)
         if self.clip:
             hidden = torch.nn.functional.pad(hidden, (1, 0))
-        return (hidden * HIDDEN).view(len(valid), 1, 1, -1)
+        return (hidden * HIDDEN).view(len(valid), 1, 1, -1).to(chunks.frames.device)
 
     def _pooled(self, tokens: torch.Tensor, chunks: Chunks) -> torch.Tensor:
         """The embedding `[n, width]` of normalised tokens."""
         share = self._share(chunks)
         rows = tokens.unflatten(0, chunks.valid.shape)
         patches = rows[:, :, int(self.clip) :]
-        within = torch.arange(patches.shape[2], device=share.device) < chunks.valid.unsqueeze(2)
-        mean = torch.einsum("nctd,nct->nd", patches, within * (share / (self._divisor(chunks) + LEAST)).unsqueeze(2))
-        return torch.cat([torch.einsum("ncd,nc->nd", rows[:, :, 0], share), mean], dim=1) if self.clip else mean
+        within = torch.arange(patches.shape[2]) < chunks.valid.unsqueeze(2)
+        weights = within * (share / (self._divisor(chunks) + LEAST)).unsqueeze(2)
+        mean = torch.einsum("nctd,nct->nd", patches, weights.to(tokens.device))
+        if not self.clip:
+            return mean
+        return torch.cat([torch.einsum("ncd,nc->nd", rows[:, :, 0], share.to(tokens.device)), mean], dim=1)
 
     def _share(self, chunks: Chunks) -> torch.Tensor:
         """What each chunk weighs, float32 `[n, chunks]`."""

@@ -53,8 +53,8 @@ class Encoder(Backbone):
             values = values.unsqueeze(1)
         more, frames = {}, None
         if bool((x.lengths < x.values.shape[1]).any()):
-            inside = torch.arange(x.values.shape[1], device=x.lengths.device) < x.lengths.unsqueeze(1)
-            more["attention_mask"] = inside.long()
+            inside = torch.arange(x.values.shape[1]) < x.lengths.unsqueeze(1)
+            more["attention_mask"] = inside.long().to(values.device)
             frames = self.model._get_feat_extract_output_lengths(x.lengths)
         bf16 = torch.autocast(values.device.type, torch.bfloat16) if self.dtype == torch.bfloat16 else nullcontext()
         with bf16:
@@ -69,8 +69,9 @@ class Encoder(Backbone):
             return hidden[:, :2].mean(1)
         if frames is None:
             return hidden.mean(1)
-        inside = torch.arange(hidden.shape[1], device=hidden.device) < frames.unsqueeze(1)
-        return (hidden * inside.unsqueeze(2)).sum(1) / frames.unsqueeze(1)
+        inside = torch.arange(hidden.shape[1]) < frames.unsqueeze(1)
+        weights = inside / frames.unsqueeze(1)
+        return (hidden * weights.unsqueeze(2).to(hidden.device)).sum(1)
 
     def positions(self, frames: np.ndarray) -> np.ndarray:
         return frames * (round(self.frontend.hop * 50_000) or 1) // 1000 + 1  # about 50 a second
