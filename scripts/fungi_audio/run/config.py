@@ -17,7 +17,7 @@ from .checks import check_names, check_run
 
 
 def load(config: dict[str, Any], root: Path) -> dict[str, Any]:
-    """`check` with the schema of the workflow at `root`, then `references.check_run`.
+    """`check` with the schema of the workflow at `root`, then `checks.check_run`.
 
     Raises:
         ConfigError: as these two.

@@ -71,7 +71,7 @@ def new_classifier(
         settings: `pooling`, `layer` (a block, or ``"weighted"``) and `head` of a fine-tuning definition.
 
     Raises:
-        CheckpointError, ConfigError: as `backbones.load_backbone`.
+        CheckpointError, ConfigError: as `models.load.load_backbone`.
     """
     weighted = settings["layer"] == WEIGHTED
     layer = -1 if weighted else settings["layer"]
