@@ -83,7 +83,7 @@ CHAIN = {  # over configs/demo.yaml
     "cluster": {"partition": {"cpu": "short", "gpu": "gpu"}},
 }
 GPU_JOBS = {"pretrain": 1, "encode": 2, "negatives": 1, "feature": 4}  # both folds' comparisons share a Slurm job
-CPU_JOBS = {"fbank index place resample synthesise": 1, "projection": 1, "head": 2, "evaluate": 1, "map": 1}
+CPU_JOBS = {"index inputs place resample synthesise": 1, "projection": 1, "head": 2, "evaluate": 1, "map": 1}
 
 
 def test_the_demo_on_slurm_gives_the_local_table(slurm: Slurm, tmp_path: Path) -> None:
