@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from ...errors import ConfigError
 from ...frontends.base import FrontEnd, Statistics
 from ...frontends.views import noise_and_roll
 
@@ -31,8 +32,12 @@ class Extractor(FrontEnd):
         return self.frames or len(self(torch.zeros(samples)))
 
     def __call__(self, waveform: torch.Tensor) -> torch.Tensor:
+        # CLAP's extractor would cut a longer clip at a random place.
+        waveform = waveform[: getattr(self.extractor, "nb_max_samples", None)]
         made = self.extractor(waveform.numpy(), sampling_rate=self.rate, return_tensors="pt")
         values = next(made[key] for key in ("input_features", "input_values") if key in made).float()
+        if values.shape[:-2].numel() != 1:
+            raise ConfigError(f"its extractor makes {tuple(values.shape)} of a clip, expected one spectrogram")
         values = values.reshape(values.shape[-2:])
         return values.T.contiguous() if self.time_last else values
 

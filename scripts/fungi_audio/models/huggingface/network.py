@@ -6,7 +6,6 @@ transformers is an optional extra (`requirements-huggingface.txt`); it is import
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,10 +20,10 @@ from ..base import Backbone, Inputs
 from ..checkpoints import Checkpoint
 from ..recognise import advice
 from .extractor import Extractor
-from .types import EXACT_WITH_MASK, KINDS, Kind
+from .loading import load_timm, load_transformers, refuse_code
+from .types import EXACT_WITH_MASK, KINDS, Kind, block
 
 AUDIOSET = Statistics(-4.2677393, 4.5689974)  # AudioMAE's
-INSTALL = "make huggingface, or pip install --no-deps -r requirements-huggingface.txt"
 
 
 class Encoder(Backbone):
@@ -77,30 +76,27 @@ class Encoder(Backbone):
         return frames * (round(self.frontend.hop * 50_000) or 1) // 1000 + 1  # about 50 a second
 
     def layers(self) -> list[list[nn.Parameter]]:
-        blocks = list(self.model.get_submodule(self.kind.layers))
+        blocks = list(self.model.get_submodule(self.kind.layers)) if self.kind.layers else []
         inside = {id(parameter) for block in blocks for parameter in block.parameters()}
         outside = [parameter for parameter in self.model.parameters() if id(parameter) not in inside]
         return [outside, *(list(block.parameters()) for block in blocks)]
 
     def set_precision(self, dtype: torch.dtype) -> "Encoder":
         self.dtype = dtype
-        if dtype == torch.bfloat16:
-            names = self.target.split(".")
-            numbers = [place for place, name in enumerate(names) if name.isdecimal()]
-            block = self.get_submodule(".".join(names[: numbers[-1] + 1]) if numbers else self.target)
-            block.register_forward_pre_hook(_leave_autocast, with_kwargs=True)
-            block.register_forward_hook(_enter_autocast, always_call=True)
+        if dtype == torch.bfloat16 and (first := block(self.target)):
+            blocks, _, number = first.rpartition(".")
+            for after in list(self.get_submodule(blocks).children())[int(number) :]:
+                after.register_forward_pre_hook(_leave_autocast, with_kwargs=True)
         return self
 
 
-def _leave_autocast(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
-    """What follows the target layer stays float32: its block runs outside the autocast of those before."""
-    torch.set_autocast_enabled("cpu", False), torch.set_autocast_enabled("cuda", False)
+def _leave_autocast(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
+    """What follows the target layer stays float32: from its block on nothing is cast.
+
+    The autocast around the network ends where it began and restores what was set before.
+    """
+    torch.set_autocast_enabled(next(module.parameters()).device.type, False)
     return tuple(map(_float, arguments)), {name: _float(value) for name, value in named.items()}
-
-
-def _enter_autocast(*_: Any) -> None:
-    torch.set_autocast_enabled("cpu", True), torch.set_autocast_enabled("cuda", True)
 
 
 def _float(value: Any) -> Any:
@@ -140,40 +136,22 @@ def read(checkpoint: Checkpoint, options: Mapping[str, Any]) -> Backbone:
     config = checkpoint.metadata.get("config")
     if config is None:
         raise CheckpointError(f"{checkpoint.path} has no config.json beside it; {advice(checkpoint.state)}")
-    backbone = _vision(checkpoint, config, options) if options.get("timm") else _encoder(checkpoint, config, options)
+    if options.get("timm"):
+        backbone: Backbone = Vision(load_timm(checkpoint, config), options.get("target"))
+    else:
+        backbone = _encoder(checkpoint, config, options)
     return backbone.requires_grad_(False).eval()
 
 
-def _vision(checkpoint: Checkpoint, config: Mapping[str, Any], options: Mapping[str, Any]) -> Vision:
-    import timm
-
-    shape = {"img_size": (1024, 128), "in_chans": 1, "num_classes": 0, "global_pool": "avg"}
-    try:
-        model = timm.create_model(config["architecture"], pretrained=False, **shape | config.get("model_args", {}))
-        state = {key: value.float() for key, value in checkpoint.state.items() if not key.startswith("head.")}
-        model.load_state_dict(state)
-    except (KeyError, RuntimeError, TypeError) as error:
-        raise CheckpointError(f"{checkpoint.path} is no vision transformer of timm: {str(error)[:300]}") from error
-    return Vision(model, options.get("target"))
-
-
 def _encoder(checkpoint: Checkpoint, config: Mapping[str, Any], options: Mapping[str, Any]) -> Encoder:
-    folder, trusted = checkpoint.path, bool(options.get("trust_remote_code"))
-    folder = folder if folder.is_dir() else folder.parent
-    if config.get("auto_map") and not trusted:
-        raise ConfigError(
-            f"{folder} brings Python code of its own, which was not run; set trust_remote_code: true if you trust it"
-        )
-    kind = KINDS.get(str(config.get("model_type")))
-    if kind is None and not options.get("target"):
-        raise ConfigError(
-            f"{folder} is a {config.get('model_type')!r}, whose layers are not known here; set `target:` to the path "
-            f"of its last attention's output projection. Known: {', '.join(KINDS)}"
-        )
-    model = _load(folder, trusted, checkpoint)
-    kind = kind or Kind("", "", argument="input_values", waveform=True, fixed=False)
+    trusted = bool(options.get("trust_remote_code"))
+    refuse_code(checkpoint, trusted)
+    kind = KINDS.get(str(config.get("model_type"))) or _unknown(checkpoint, config, options)
+    model = load_transformers(checkpoint, kind, trusted)
     network = model.get_submodule(kind.inside)
-    frontend = _frontend(folder, checkpoint, kind, network, options)
+    if not kind.argument:
+        kind = kind._replace(argument=network.main_input_name, waveform=network.main_input_name == "input_values")
+    frontend = _frontend(checkpoint, kind, options, trusted)
     target = options.get("target") or _default(network, kind)
     if config.get("model_type") == "wavlm":
         _call_projections(network)
@@ -181,24 +159,16 @@ def _encoder(checkpoint: Checkpoint, config: Mapping[str, Any], options: Mapping
     return Encoder(network, kind, frontend, target, masked=exact)
 
 
-def _load(folder: Path, trusted: bool, checkpoint: Checkpoint) -> Any:
-    try:
-        from transformers import AutoModel, ClapAudioModel, logging
-    except ImportError as error:
-        raise ConfigError(f"family: huggingface needs transformers, an optional extra: {INSTALL}") from error
-    logging.set_verbosity_error()
-    kind: Any = ClapAudioModel if checkpoint.metadata["config"].get("model_type") == "clap_audio_model" else AutoModel
-    options: dict[str, Any] = {"local_files_only": True, "weights_only": True, "dtype": torch.float32}
-    options |= {"trust_remote_code": True} if trusted else {}
-    try:
-        model, found = kind.from_pretrained(folder, output_loading_info=True, **options)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise CheckpointError(f"{folder}: {str(error).splitlines()[0][:300]}; {advice(checkpoint.state)}") from error
-    lacking = [key for key in found["missing_keys"] if not key.startswith(("masked_spec_embed", "decoder.", "text_"))]
-    if lacking or found["mismatched_keys"]:
-        wrong = lacking or [str(key) for key in found["mismatched_keys"]]
-        raise CheckpointError(f"{folder} lacks {', '.join(sorted(wrong)[:3])}; {advice(checkpoint.state)}")
-    return model
+def _unknown(checkpoint: Checkpoint, config: Mapping[str, Any], options: Mapping[str, Any]) -> Kind:
+    """How a model is read of which only the target is known; its own class says what goes in."""
+    target = options.get("target")
+    if not target:
+        raise ConfigError(
+            f"{checkpoint.path} is a {config.get('model_type')!r}, whose layers are not known here; set `target:` to "
+            f"the path of its last attention's output projection. Known: {', '.join(KINDS)}"
+        )
+    inside = "encoder" if config.get("is_encoder_decoder") else ""
+    return Kind(block(target).rpartition(".")[0], "", inside=inside, argument="", fixed=False)
 
 
 def _default(network: Any, kind: Kind) -> str:
@@ -210,7 +180,8 @@ def _default(network: Any, kind: Kind) -> str:
     return f"{kind.layers}.{last}.{target}"
 
 
-def _frontend(folder: Path, checkpoint: Checkpoint, kind: Kind, network: Any, options: Mapping[str, Any]) -> FrontEnd:
+def _frontend(checkpoint: Checkpoint, kind: Kind, options: Mapping[str, Any], trusted: bool) -> FrontEnd:
+    folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
     settings = checkpoint.metadata.get("preprocessor", {})
     wanted = int(options.get("rate", 16_000))
     if kind.waveform:
@@ -221,7 +192,8 @@ def _frontend(folder: Path, checkpoint: Checkpoint, kind: Kind, network: Any, op
 
         if not settings:
             raise CheckpointError(f"{folder} has no preprocessor_config.json, which says what the model reads")
-        frontend = Extractor(AutoFeatureExtractor.from_pretrained(folder, local_files_only=True), kind)
+        extractor = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True, trust_remote_code=trusted)
+        frontend = Extractor(extractor, kind)
     if frontend.rate != wanted:
         raise ConfigError(f"{folder} reads {frontend.rate} samples a second; write `rate: {frontend.rate}`")
     return frontend

@@ -32,6 +32,12 @@ class Kind(NamedTuple):
     pooling: str = "mean"
 
 
+def block(target: str) -> str:
+    """The path of the block that a layer lies in: up to its last number; "" for a layer outside of blocks."""
+    names = target.split(".")
+    return ".".join(names[: max((place for place, name in enumerate(names, 1) if name.isdecimal()), default=0)])
+
+
 _SPEECH = Kind("encoder.layers", "attention.out_proj", argument="input_values", waveform=True, fixed=False)
 _CLAP = Kind("audio_encoder.layers", "blocks.{last}.attention.output.dense", noise=10 / math.log(10))
 KINDS = {
