@@ -12,6 +12,8 @@ from ...frontends.views import noise_and_roll
 class Extractor(FrontEnd):
     """Spectrograms as a model's own extractor makes them, one clip at a time.
 
+    Of a clip that is longer than the model takes (AST 10.24 s, Whisper 30 s, CLAP 10 s) the beginning is read.
+
     Args:
         extractor: of transformers.
         kind: how the model reads spectrograms (`types.Kind`).

@@ -19,12 +19,18 @@ BUFFERS = ("relative_position_index", "position_ids")  # computed; older version
 
 
 def refuse_code(checkpoint: Checkpoint, trusted: bool) -> None:
-    """Raises ConfigError when config.json or preprocessor_config.json names code of its own that is not trusted."""
+    """Raises ConfigError when config.json or preprocessor_config.json names code that is not trusted, or not there."""
     for name in ("config", "preprocessor"):
-        if checkpoint.metadata.get(name, {}).get("auto_map") and not trusted:
+        code = checkpoint.metadata.get(name, {}).get("auto_map")
+        if code and not trusted:
             raise ConfigError(
                 f"{checkpoint.path} brings Python code of its own, which was not run; set trust_remote_code: true if "
                 "you trust it"
+            )
+        if "--" in str(code):  # OWNER/NAME--MODULE.CLASS, which transformers would download
+            raise ConfigError(
+                f"{checkpoint.path} takes its Python code from another repository; copy the code into the folder and "
+                "remove what is before -- under auto_map of its JSON files"
             )
 
 
