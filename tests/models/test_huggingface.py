@@ -179,9 +179,9 @@ def test_a_vision_transformer_of_timm(tmp_path: Path) -> None:
     torch.manual_seed(1)
     model = timm.create_model("vit_tiny_patch16_224", num_classes=0, global_pool="avg", **arguments).eval()
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
-    config = {"architecture": "vit_tiny_patch16_224", "model_args": arguments}
+    config = {"architecture": "vit_tiny_patch16_1024_128", "model_args": arguments}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    backbone = load_backbone(tmp_path, "huggingface", timm=True)
+    backbone = load_backbone(tmp_path, "huggingface", timm="vit_tiny_patch16_224")
     (wave,) = waves(16_000)
     x = inputs(backbone, wave)
     with torch.no_grad():

@@ -222,10 +222,9 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path, monkeypatch: pytest
     asked: list[str] = []
     monkeypatch.setattr("timm.models._factory.load_model_config_from_hf", lambda name, **_: asked.append(name))
     for architecture in ("hf-hub:someone/thing", "local-dir:/thing", "none"):
-        change(tmp_path, architecture=architecture)
-        with pytest.raises(CheckpointError, match=f"architecture '{architecture}', which is none of timm's own"):
-            load_backbone(tmp_path, "huggingface", timm=True)
+        with pytest.raises(ConfigError, match=f"timm: '{architecture}' is none of timm's own"):
+            load_backbone(tmp_path, "huggingface", timm=architecture)
     assert not asked
-    change(tmp_path, architecture="vit_tiny_patch16_224", model_args={"checkpoint_path": "other.pth"})
+    change(tmp_path, model_args={"checkpoint_path": "other.pth"})
     with pytest.raises(CheckpointError, match=r"is no vision transformer of timm: .*checkpoint_path"):
-        load_backbone(tmp_path, "huggingface", timm=True)
+        load_backbone(tmp_path, "huggingface", timm="vit_tiny_patch16_224")

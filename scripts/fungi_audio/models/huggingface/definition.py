@@ -31,9 +31,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": None,
     },
     "timm": {
-        "description": "The file is a vision transformer of timm on SSAST's log-mels of 1,024 frames (AudioMAE).",
-        "type": "boolean",
-        "default": False,
+        "description": "The file is this vision transformer of timm, on SSAST's log-mels of 1,024 frames (AudioMAE).",
+        "type": ["string", "null"],
+        "default": None,
     },
     "trust_remote_code": {
         "description": "Run Python code that comes with the checkpoint, for models that transformers does not know.",
@@ -46,9 +46,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def check(options: Mapping[str, Any]) -> None:
     """Raises ConfigError when options contradict each other."""
     if options["timm"] and (options["rate"] != 16_000 or options["trust_remote_code"]):
-        raise ConfigError(
-            "timm: true reads 16 kHz log-mels and runs no code of others; leave rate and trust_remote_code"
-        )
+        raise ConfigError("timm: its networks read 16 kHz log-mels and run no code of others; leave both keys out")
 
 
 def reading(options: Mapping[str, Any], dataset: Mapping[str, Any]) -> Reading:
@@ -85,6 +83,8 @@ PRESETS = {
     "whisper-base": _preset("openai/whisper-base", "Whisper base's encoder (20 M); 680,000 h; Apache-2.0", seconds=30),
     "clap-htsat": _preset("laion/clap-htsat-unfused", "CLAP's audio tower (28 M)", rate=48_000, seconds=10),
     "audiomae-as2m": _preset(
-        "gaunernst/vit_base_patch16_1024_128.audiomae_as2m", "AudioMAE base (85 M); AudioSet; CC BY 4.0", timm=True
+        "gaunernst/vit_base_patch16_1024_128.audiomae_as2m",
+        "AudioMAE base (85 M); AudioSet; CC BY 4.0",
+        timm="vit_base_patch16_224",
     ),
 }

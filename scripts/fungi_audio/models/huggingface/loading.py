@@ -3,7 +3,6 @@
 Nothing here asks the network, and code that comes with a checkpoint runs only where the user trusts it.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -76,23 +75,22 @@ def load_transformers(checkpoint: Checkpoint, kind: Kind, trusted: bool) -> Any:
     return model
 
 
-def load_timm(checkpoint: Checkpoint, config: Mapping[str, Any]) -> Any:
-    """A vision transformer of timm for log-mels of 1,024 frames, float32.
+def load_timm(checkpoint: Checkpoint, name: str) -> Any:
+    """The vision transformer `name` of timm for log-mels of 1,024 frames, float32.
 
     Raises:
-        CheckpointError: no architecture of timm itself (a name on the Hub would be looked up there), or other weights.
+        ConfigError: no architecture of timm itself (a name on the Hub would be looked up there).
+        CheckpointError: other weights.
     """
     import timm
 
-    name = str(config.get("architecture"))
     if not timm.is_model(name):
-        raise CheckpointError(f"{checkpoint.path}: config.json has architecture {name!r}, which is none of timm's own")
+        raise ConfigError(f"timm: {name!r} is none of timm's own architectures, such as vit_base_patch16_224")
+    more = checkpoint.metadata.get("config", {}).get("model_args", {})
     shape = {"img_size": (1024, 128), "in_chans": 1, "num_classes": 0, "global_pool": "avg"}
     try:
         # Named here, so that model_args cannot name a file or a place for more weights.
-        model = timm.create_model(
-            name, pretrained=False, pretrained_cfg=None, checkpoint_path="", **shape | config.get("model_args", {})
-        )
+        model = timm.create_model(name, pretrained=False, pretrained_cfg=None, checkpoint_path="", **shape | more)
         model.load_state_dict({key: value.float() for key, value in checkpoint.state.items() if key[:5] != "head."})
     except (RuntimeError, TypeError) as error:
         raise CheckpointError(f"{checkpoint.path} is no vision transformer of timm: {str(error)[:300]}") from error

@@ -134,10 +134,10 @@ def read(checkpoint: Checkpoint, options: Mapping[str, Any]) -> Backbone:
         ConfigError: an unknown model without a target, code of others, another sample rate; transformers is missing.
     """
     config = checkpoint.metadata.get("config")
-    if config is None:
+    if architecture := options.get("timm"):
+        backbone: Backbone = Vision(load_timm(checkpoint, architecture), options.get("target"))
+    elif config is None:
         raise CheckpointError(f"{checkpoint.path} has no config.json beside it; {advice(checkpoint.state)}")
-    if options.get("timm"):
-        backbone: Backbone = Vision(load_timm(checkpoint, config), options.get("target"))
     else:
         backbone = _encoder(checkpoint, config, options)
     return backbone.requires_grad_(False).eval()
