@@ -21,6 +21,9 @@ resource_scopes:
 # Minutes that each partition allows, known when a run on Slurm has started.
 allowed = {}
 
+# What else is checked then; each raises WorkflowError.
+before_first_job = []
+
 SHORT_SECONDS = 60  # jobs predicted to be shorter share a Slurm job
 CHAIN = 5  # rules that follow one another in one Slurm job, at most
 
@@ -142,7 +145,8 @@ def prepare_slurm():
 
 
 onstart:
-    check_checkpoints()
+    for check in before_first_job:
+        check()
     if workflow.executor_plugin.name == "slurm":
         try:
             prepare_slurm()

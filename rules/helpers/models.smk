@@ -43,3 +43,6 @@ def check_checkpoints():
     )
     if done.returncode:
         raise WorkflowError(done.stderr.strip())
+
+
+before_first_job.append(check_checkpoints)
