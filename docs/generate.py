@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import yaml
 
-from fungi_audio.models.definitions import presets
+from fungi_audio.models.definitions import Preset, presets
 from fungi_audio.registry import REGISTRY, module
 
 DOCS = Path(__file__).parent
@@ -56,8 +57,21 @@ def _families() -> Iterator[str]:
     for family in REGISTRY["definition"]:
         options = module("definition", family).OPTIONS
         yield f"With `family: {family}`, besides:\n\n{_table(_rows({'properties': options}, {}))}"
-    rows = [f"| `{name}` | {preset.family} | {preset.about} |" for name, preset in presets().items()]
-    yield "Presets, for `checkpoint:`\n\n| name | family | |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+    rows = [f"| `{name}` | {row.family} | {row.about} | {_places(row)} |" for name, row in presets().items()]
+    yield "Presets, for `checkpoint:`; several places are tried in turn:\n"
+    yield "| name | family | about | where |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+
+
+def _places(preset: Preset) -> str:
+    """Where a preset lies, in the order in which the places are tried: repositories of the hub, or hosts."""
+    shown = []
+    for place in preset.places:
+        address = urlsplit(place.url)
+        name = address.path.lstrip("/").partition("/")[0].partition("@")[0]
+        shown.append(
+            {"hf": f"`hf://{address.netloc}/{name}`", "gdrive": "Google Drive"}.get(address.scheme, address.netloc)
+        )
+    return ", ".join(shown)
 
 
 def _case(case: dict[str, Any], schema: dict[str, Any]) -> str:

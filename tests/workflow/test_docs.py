@@ -123,8 +123,9 @@ def test_tutorial(tutorial: tuple[Project, list[str]]) -> None:
     assert (results / "table.md").is_file() and (results / "report.html").is_file()
     assert "(24, 192) kl {'temperature': 15}" in "".join(said)
     change, real = [text for text in said if text][-2:]
-    assert "evaluate" in change and not re.search(r"\b(fbank|encode|gradient|resample)\b", change)
-    assert re.search(r"\bencode\b", real) and not re.search(r"\b(fbank|resample|index)\b", real)
+    assert "evaluate" in change and not re.search(r"^(inputs|encode|feature|resample) ", change, re.MULTILINE)
+    assert re.search(r"^encode ", real, re.MULTILINE)
+    assert not re.search(r"^(inputs|resample|index) ", real, re.MULTILINE)
 
 
 @pytest.mark.xdist_group("tutorial")
@@ -243,7 +244,7 @@ def test_links_of_the_front_pages(page: str) -> None:
 
 
 def test_readme_is_short() -> None:
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 200
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{page.name}" for page in sorted(DOCS.glob("*.md")))])
