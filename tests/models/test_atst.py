@@ -1,6 +1,7 @@
 """ATST-Frame and ATST-Clip against the numbers of the public implementation, and what may not matter."""
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from fungi_audio.objectives import build_objective
 from tests.golden.atst import formula
 
 BOTH = ("loud", "quiet")
+LENGTHS = (1000, 4000, 10_000, 10_020, 13_700, 25_000)  # milliseconds
 
 
 def network(name: str, **options: Any) -> ATST:
@@ -54,9 +56,19 @@ def frame() -> ATST:
     return network("frame_small")
 
 
+def assert_statistics(model: ATST, lengths: Iterable[int], expected: np.ndarray) -> None:
+    """Mean, population deviation, least and most of both clips at each length."""
+    for length, both in zip(lengths, expected, strict=True):
+        for which, row in zip(BOTH, both, strict=True):
+            mel = batch(model, (which, length)).values.double()
+            found = torch.stack([mel.mean(), mel.std(correction=0), mel.min(), mel.max()])
+            assert np.abs(found.numpy() - row).max() < 1e-4
+
+
 @torch.no_grad()
 def test_front_end(frame: ATST) -> None:
     expected = arrays("frame_small")
+    assert_statistics(frame, LENGTHS, expected["mel_stats"])
     for which in BOTH:
         found = batch(frame, (which, 1000)).values[0].T.numpy()
         assert np.abs(found - expected[f"mel_{which}"]).max() < 1e-4
@@ -65,7 +77,7 @@ def test_front_end(frame: ATST) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("length", [1000, 4000, 10000, 10020, 13700, 25000])
+@pytest.mark.parametrize("length", LENGTHS)
 def test_scenes_and_time_steps(frame: ATST, length: int) -> None:
     expected = arrays("frame_small")
     assert relative(frame.scene(batch(frame, *((which, length) for which in BOTH))), expected[f"scene_{length}"]) < 1e-5
@@ -94,24 +106,31 @@ def test_tokens_of_the_last_block() -> None:
     assert model.scene_width == 384
 
 
-def gradient(model: ATST, *clip: Any) -> torch.Tensor:
+def assert_gradient(model: ATST, expected: Any, clip: str, tokens: str = "") -> None:
+    """Projected gradient, its norm before that, and the loss; `tokens` is the golden set's name of those that count."""
+    which, length = clip.split("_")
+    inputs = batch(model, (which, int(length)))
     objective = build_objective("kl", head=formula.head(model.width))
-    return objective.compute(model, batch(model, clip)).matrix()
+    found = objective.compute(model, inputs).matrix()
+    projected = formula.project(found)
+    for kind in ("kl", "kl64"):  # of the published code in float32, in float64
+        assert relative(projected, expected[f"{kind}_{tokens}{clip}"]) < 1e-3
+    norms = np.atleast_1d(expected[f"kl_norm64_{clip}"])  # all tokens, the first
+    assert found.norm().item() == pytest.approx(norms[int(tokens == "tok0_")], rel=1e-3, abs=0)
+    with torch.no_grad():
+        loss = objective.loss(model.embedding(inputs).double().unsqueeze(1)).item()
+    assert loss == pytest.approx(expected[f"kl_loss64_{clip}"].item(), rel=1e-5, abs=0)
 
 
-@pytest.mark.parametrize("key", ["kl_loud_1000", "kl_quiet_1000", "kl_loud_10020", "kl_loud_13700"])
-def test_gradients_of_frame(frame: ATST, key: str) -> None:
-    expected, (_, which, length) = arrays("frame_small"), key.split("_")
-    found = gradient(frame, which, int(length))
-    assert relative(formula.project(found), expected[key]) < 1e-3
-    if (exact := key.replace("kl_", "kl64_")) in expected.files:
-        assert relative(formula.project(found), expected[exact]) < 1e-3
-    if (norm := key.replace("kl_", "kl_norm64_")) in expected.files:
-        assert np.allclose(found.norm(), expected[norm], rtol=1e-3, atol=0)
+@pytest.mark.parametrize("clip", ["loud_1000", "quiet_1000", "loud_10020", "loud_13700"])
+def test_gradients_of_frame(frame: ATST, clip: str) -> None:
+    assert_gradient(frame, arrays("frame_small"), clip)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["feat12_loud_1000", "feat12_quiet_1000", "feat12_loud_10000", "feat12_loud_13700"])
+@pytest.mark.parametrize(
+    "name", ["feat12_loud_1000", "feat12_quiet_1000", "feat12_loud_6000", "feat12_loud_10000", "feat12_loud_13700"]
+)
 def test_features_of_clip(name: str) -> None:
     model = network("clip_small")
     _, which, length = name.split("_")
@@ -122,29 +141,43 @@ def test_features_of_clip(name: str) -> None:
 def test_last_block_of_clip() -> None:
     model, expected = network("clip_small", blocks=1), arrays("clip_small")
     assert relative(model.scene(batch(model, ("loud", 10000), ("quiet", 4000))), expected["feat1_mixed"]) < 1e-5
+    assert_tokens(model, 1000, expected)
     model.frontend = DbMel()
     assert relative(model.scene(batch(model, ("loud", 25000))), expected["feat1_nocrop_loud_25000"]) < 1e-5
 
 
-@pytest.mark.parametrize(("tokens", "name"), [("all", "all"), ("first", "tok0")])
-@pytest.mark.parametrize("length", [1000, 10000])
-def test_gradients_of_clip(tokens: str, name: str, length: int) -> None:
-    model = network("clip_small", gradient_tokens=tokens)
-    found = formula.project(gradient(model, "loud", length))
-    assert relative(found, arrays("clip_small")[f"kl_{name}_loud_{length}"]) < 1e-3
+def assert_tokens(model: ATST, length: int, expected: Any) -> None:
+    """ATST-Clip's last block after the norm: the cls token is in the embedding, the others are the time steps."""
+    tokens = expected[f"tokens_last_loud_{length}"].astype(float)
+    inputs = batch(model, ("loud", length))
+    assert np.abs(model.embedding(inputs)[0, : model.channels].numpy() - tokens[0]).max() < 4e-3
+    steps = model.timestamps(inputs).values[0].numpy()
+    assert steps[:, -model.channels :].shape == tokens[1:].shape
+    assert np.abs(steps[:, -model.channels :] - tokens[1:]).max() < 4e-3
+
+
+@pytest.mark.parametrize(("tokens", "name"), [("all", "all_"), ("first", "tok0_")])
+@pytest.mark.parametrize("clip", ["loud_1000", "loud_10000"])
+def test_gradients_of_clip(tokens: str, name: str, clip: str) -> None:
+    assert_gradient(network("clip_small", gradient_tokens=tokens), arrays("clip_small"), clip, name)
+
+
+def test_base_frame() -> None:
+    model, expected = network("frame_base"), arrays("frame_base")
+    assert_gradient(model, expected, "loud_4000")
+    with torch.no_grad():
+        assert_statistics(model, [4000], expected["mel_stats"])
+        found = model.scene(batch(model, *((which, 4000) for which in BOTH)))
+        assert relative(found, expected["scene_4000"]) < 1e-5
+        steps = model.timestamps(batch(model, ("loud", 4000)))
+    assert np.abs(formula.token_sums(steps.values[0], 768).numpy() - expected["ts_4000"]).max() < 1e-4
 
 
 @torch.no_grad()
-def test_base_models() -> None:
-    model = network("frame_base")
-    found = model.scene(batch(model, *((which, 4000) for which in BOTH)))
-    assert relative(found, arrays("frame_base")["scene_4000"]) < 1e-5
+def test_base_clip() -> None:
     model, expected = network("clip_base"), arrays("clip_base")
-    names = [name for name in expected.files if name.startswith("feat12")]
-    for name in names:
-        _, which, length = name.split("_")
-        assert relative(model.scene(batch(model, (which, int(length)))), expected[name]) < 1e-5
-    assert names
+    assert relative(model.scene(batch(model, ("loud", 4000))), expected["feat12_loud_4000"]) < 1e-5
+    assert_tokens(model, 4000, expected)
 
 
 @torch.no_grad()
@@ -221,6 +254,8 @@ def test_files_that_do_not_fit() -> None:
     with pytest.raises(CheckpointError, match=r"is no ATST; .*family: huggingface"):
         names = ("feature_extractor.conv_layers.0.conv.weight", "encoder.layers.0.attention.k_proj.weight")
         read(Checkpoint(dict.fromkeys(names, torch.zeros(2)), {}, Path("x.pth")), {"kind": "frame"})
+    with pytest.raises(CheckpointError, match="is no ATST"):
+        read(Checkpoint({f"net.{key}": tensor for key, tensor in state.items()}, {}, Path("x.pth")), {"kind": "frame"})
     with pytest.raises(ConfigError, match="is ATST-Frame; write `kind: frame`"):
         read(Checkpoint(state, {}, Path("x.pth")), {"kind": "clip"})
     for key, value, message in [

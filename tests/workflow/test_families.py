@@ -84,6 +84,7 @@ def test_two_families_in_one_table(folder: Path) -> None:
             "backbones.atst is of family atst, which has none",
         ),
         ({"finetune": {"x": {"dataset": "tones", "backbone": "atst"}}}, "atst is of family atst; only ssast"),
+        ({"embeddings": {"x": {"dataset": "tones", "model": "atst"}}}, "atst is of family atst; only ssast"),
         ({"datasets": {"tones": {"target_length": None}}}, "has no target_length"),
         ({"backbones": {"ssast": BACKBONES["ssast"] | {"checkpoint": "atst-frame-small"}}}, "write `family: atst`"),
     ],
@@ -98,8 +99,9 @@ def test_what_a_family_cannot_do_is_told_before_anything_runs(folder: Path, chan
             del config["datasets"]["tones"]["target_length"]
         else:
             config[section] = config.get(section, {}) | values
-    if "finetune" in change:
-        config["run"]["finetune"] = ["x"]
+    for section in ("finetune", "embeddings"):
+        if section in change:
+            config["run"][section] = ["x"]
     done = Workflow(folder / "refused", config).snakemake("--dry-run", check=False)
     assert done.returncode and re.search(message, done.stdout), done.stdout
     assert not (folder / "refused" / "results").exists()

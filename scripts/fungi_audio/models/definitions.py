@@ -77,7 +77,7 @@ class Shape:
         tokens_per_second: of audio.
         special: tokens beside those (cls).
         front: operations a second of audio in front of the blocks (patches, convolutions), or of the whole network.
-        longest: seconds that go through the blocks at once; longer clips are cut into chunks.
+        longest: seconds that go through the blocks at once; longer clips are cut into chunks, the last one padded.
         stored: numbers that are kept of one input; 0 when nothing is.
     """
 
@@ -99,7 +99,7 @@ class Shape:
         Per block: qkv, projection and the four-fold MLP (12 width² weights, each used once a token) and the two
         attention products. Norms (below 2 %) are left out, the number of heads does not matter.
         """
-        tokens, passes = self.tokens(seconds), max(1.0, seconds / self.longest)
+        tokens, passes = self.tokens(seconds), max(1, math.ceil(seconds / self.longest))
         block = 2 * tokens * 12 * self.width**2 + 4 * tokens**2 * self.width
         return passes * self.depth * block + seconds * self.front
 
