@@ -27,6 +27,8 @@ WAVES = {  # settings of the tests' models, by model type and what is special
     "wav2vec2 with layer norms": ("wav2vec2", SPEECH | {"feat_extract_norm": "layer", "do_stable_layer_norm": True}),
     "hubert": ("hubert", SPEECH),
     "wavlm": ("wavlm", SPEECH),
+    "wav2vec2-conformer": ("wav2vec2-conformer", SPEECH),
+    "unispeech-sat": ("unispeech-sat", SPEECH),
     "data2vec-audio": ("data2vec-audio", SPEECH | {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 7}),
 }
 SPECTRA = {

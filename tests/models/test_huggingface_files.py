@@ -62,8 +62,8 @@ WITH_HEADS: dict[str, tuple[str, Callable[[], Any], Callable[[Any], Any]]] = {  
 }
 
 
-def change(folder: Path, **values: Any) -> None:
-    path = folder / "config.json"
+def change(folder: Path, name: str = "config.json", **values: Any) -> None:
+    path = folder / name
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
@@ -162,11 +162,14 @@ def test_bf16_ends_at_the_target_and_with_the_network(tmp_path: Path) -> None:
     assert [value.dtype for value in types.values()] == [torch.bfloat16, torch.float32, torch.float32]
 
 
-def test_long_clips_of_clap_are_cut_alike(tmp_path: Path) -> None:
-    saved(tmp_path, "clap_audio_model", SPECTRA["clap_audio_model"])
-    frontend = load_backbone(tmp_path, "huggingface", rate=48_000).frontend
-    (wave,) = waves(120_000)
-    assert torch.equal(frontend(wave), frontend(wave[:48_000]))  # of the tests' extractor: 1 s
+def test_bf16_is_not_used_around_a_target_outside_of_blocks(tmp_path: Path) -> None:
+    saved(tmp_path, *WAVES["wav2vec2"])
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        backbone = load_backbone(tmp_path, "huggingface", target="feature_projection.projection").set_precision(dtype)
+        with torch.no_grad():
+            found.append(backbone.embedding(inputs(backbone, waves(9000)[0])))
+    assert torch.equal(*found)
 
 
 def test_no_code_of_an_extractor_runs(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from ...frontends.views import noise_and_roll
 class Extractor(FrontEnd):
     """Spectrograms as a model's own extractor makes them, one clip at a time.
 
-    Of a clip that is longer than the model takes (AST 10.24 s, Whisper 30 s, CLAP 10 s) the beginning is read.
+    Of a clip that is longer than the model takes (AST 10.24 s, Whisper 30 s, CLAP 10 s) the beginning is read. Where
+    inputs have any length, the last frames that the extractor's attention mask leaves out are dropped: w2v-BERT's
+    half-filled last frame, with which its mean over time would be another than transformers'.
 
     Args:
         extractor: of transformers.
@@ -21,11 +23,12 @@ class Extractor(FrontEnd):
 
     cached = False
     name = "extractor"
-    shortest = 400
 
     def __init__(self, extractor: Any, kind: Any) -> None:
-        self.extractor, self.rate, self.noise = extractor, int(extractor.sampling_rate), kind.noise
-        self.time_last = kind.time_last
+        self.extractor, self.rate, self.shortest = extractor, int(extractor.sampling_rate), kind.shortest
+        self.time_last, self.fixed = kind.time_last, kind.fixed
+        scaled = kind.noise is None and extractor.do_normalize
+        self.noise = 1 / (2 * extractor.std) if scaled else kind.noise or 1.0
         probe = self(torch.zeros(self.rate))
         self.columns, self.hop = probe.shape[1], kind.hop
         self.frames = len(probe) if kind.fixed else None
@@ -41,7 +44,8 @@ class Extractor(FrontEnd):
         if values.shape[:-2].numel() != 1:
             raise ConfigError(f"its extractor makes {tuple(values.shape)} of a clip, expected one spectrogram")
         values = values.reshape(values.shape[-2:])
-        return values.T.contiguous() if self.time_last else values
+        values = values.T.contiguous() if self.time_last else values
+        return values if self.fixed or "attention_mask" not in made else values[: int(made["attention_mask"].sum())]
 
     def normalise(self, values: torch.Tensor, measured: Statistics | None) -> torch.Tensor:
         return values  # the extractor did

@@ -24,6 +24,7 @@ from .loading import load_timm, load_transformers, refuse_code
 from .types import EXACT_WITH_MASK, KINDS, Kind, block
 
 AUDIOSET = Statistics(-4.2677393, 4.5689974)  # AudioMAE's
+WAVES = "Wav2Vec2FeatureExtractor"
 
 
 class Encoder(Backbone):
@@ -82,8 +83,9 @@ class Encoder(Backbone):
         return [outside, *(list(block.parameters()) for block in blocks)]
 
     def set_precision(self, dtype: torch.dtype) -> "Encoder":
-        self.dtype = dtype
-        if dtype == torch.bfloat16 and (first := block(self.target)):
+        first = block(self.target)
+        self.dtype = dtype if first else torch.float32  # outside of blocks nothing says what lies in front of it
+        if self.dtype == torch.bfloat16:
             blocks, _, number = first.rpartition(".")
             for after in list(self.get_submodule(blocks).children())[int(number) :]:
                 after.register_forward_pre_hook(_leave_autocast, with_kwargs=True)
@@ -152,6 +154,12 @@ def _encoder(checkpoint: Checkpoint, config: Mapping[str, Any], options: Mapping
     if not kind.argument:
         kind = kind._replace(argument=network.main_input_name, waveform=network.main_input_name == "input_values")
     frontend = _frontend(checkpoint, kind, options, trusted)
+    for name, size in zip(kind.sizes, (frontend.columns, frontend.frames), strict=False):
+        if (expected := getattr(network.config, name)) != size:
+            raise CheckpointError(
+                f"{checkpoint.path}: its extractor makes spectrograms of {size}, where config.json says {name}: "
+                f"{expected}; take both files from one repository"
+            )
     target = options.get("target") or _default(network, kind)
     if config.get("model_type") == "wavlm":
         _call_projections(network)
@@ -184,14 +192,16 @@ def _frontend(checkpoint: Checkpoint, kind: Kind, options: Mapping[str, Any], tr
     folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
     settings = checkpoint.metadata.get("preprocessor", {})
     wanted = int(options.get("rate", 16_000))
+    if not settings:
+        raise CheckpointError(f"{folder} has no preprocessor_config.json, which says what the model reads")
     if kind.waveform:
+        if (name := settings.get("feature_extractor_type", WAVES)) != WAVES:
+            raise CheckpointError(f"{folder}: preprocessor_config.json names {name}; of a waveform model only {WAVES}")
         rate = int(settings.get("sampling_rate", wanted))
         frontend: FrontEnd = Waveform(rate, bool(settings.get("do_normalize", True)))
     else:
         from transformers import AutoFeatureExtractor
 
-        if not settings:
-            raise CheckpointError(f"{folder} has no preprocessor_config.json, which says what the model reads")
         extractor = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True, trust_remote_code=trusted)
         frontend = Extractor(extractor, kind)
     if frontend.rate != wanted:
