@@ -49,7 +49,8 @@ def run_of(folder: Path, **change: Any) -> Workflow:
         "datasets": {
             "tones": {
                 "layout": "csv", "source": str(folder / "recordings"), "folds": [1, 2], "clips": 6, "target_length": 64,
-            }
+            },
+            "unlabelled": {"layout": "folder", "source": str(folder / "recordings"), "clips": 6, "target_length": 64},
         },
         "backbones": BACKBONES,
         "evaluation": {"knn": {"k": [1]}, "few_shot": {"shots": []}},
@@ -73,12 +74,29 @@ def test_two_families_in_one_table(folder: Path) -> None:
     steps = np.stack(frames["frames"][0])
     assert np.allclose(steps.mean(0), scenes[0], atol=1e-4)
     assert workflow.planned() == {}
+    without_labels(workflow)
+
+
+def without_labels(workflow: Workflow) -> None:
+    """The same recordings without labels have the same features, asked for by the names of their files."""
+    made = ["ssast/kl/all", "atst/embedding/all"]
+    workflow.run(*(f"results/features/unlabelled/{name}/part-0.parquet" for name in made))
+    for name in made:
+        labelled, expected, _ = features.read(workflow.path(f"results/features/tones/{name}"))
+        clips, values, _ = features.read(workflow.path(f"results/features/unlabelled/{name}"))
+        assert set(clips["label"]) == {""} and clips["clip_id"].tolist() == labelled["clip_id"].tolist()
+        errors = np.linalg.norm(values - expected, axis=1) / np.linalg.norm(expected, axis=1)
+        assert errors.max() < 1e-5, name
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"backbones": {"atst": BACKBONES["atst"] | {"pooling": "avg"}}}, r"unknown key 'pooling' .*Allowed: .*blocks"),
+        (
+            {"backbones": {"atst": BACKBONES["atst"] | {"target": "blocks.12.mlp.fc1"}}},
+            r"backbones\.atst: target: 'blocks\.12\.mlp\.fc1' is no layer; allowed: attn\.qkv",
+        ),
         (
             {"features": {"mpc": {"objective": "mpc"}}, "run": ["mpc"]},
             "backbones.atst is of family atst, which has none",
