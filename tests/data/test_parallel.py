@@ -23,7 +23,7 @@ def test_an_error_stops_what_has_not_begun() -> None:
             raise DataError("broken clip")
         gate.wait(10)
 
-    threading.Timer(0.2, gate.set).start()
+    threading.Timer(2, gate.set).start()  # time enough to see the error, on a busy machine too
     with pytest.raises(DataError, match="broken clip"):
         parallel.for_each("work", work, range(1000), threads=2)
     assert len(begun) < 10
