@@ -12,7 +12,7 @@ import torch
 
 from fungi_audio.errors import CheckpointError, ConfigError, DataError
 from fungi_audio.frontends.dbmel import DbMel
-from fungi_audio.frontends.views import view_keys
+from fungi_audio.frontends.views import noise_and_roll, view_keys
 from fungi_audio.models.atst.definition import WIDTHS
 from fungi_audio.models.atst.network import ATST, random_state, read
 from fungi_audio.models.base import Inputs
@@ -214,6 +214,9 @@ def test_views_belong_to_their_clips(frame: ATST) -> None:
     assert torch.equal(frame.frontend.view(values[:2], keys[2:]), views[2:])
     noise = (views - values).abs().amax((1, 2))
     assert (views != values).any() and (noise > 0).all()
+    floor = torch.zeros(4, 100, 64)  # the noise of natural logarithms, in dB
+    expected = noise_and_roll(floor, keys) * 10 / np.log(10)
+    assert torch.allclose(frame.frontend.view(floor, keys), expected, rtol=1e-6, atol=0)
 
 
 def test_a_clip_that_cannot_be_reflected(frame: ATST, tmp_path: Path) -> None:
@@ -222,7 +225,7 @@ def test_a_clip_that_cannot_be_reflected(frame: ATST, tmp_path: Path) -> None:
         frame.frontend.read(tmp_path / "short.wav")
 
 
-@pytest.mark.parametrize("layout", ["lightning", "older", "fine-tuned", "bare"])
+@pytest.mark.parametrize("layout", ["lightning", "student", "older", "fine-tuned", "bare"])
 def test_layouts_of_files(layout: str, tmp_path: Path) -> None:
     kind = "clip" if layout == "older" else "frame"
     state = random_state(f"small-{kind}", 1)
@@ -235,6 +238,7 @@ def test_layouts_of_files(layout: str, tmp_path: Path) -> None:
             "hyper_parameters": {"arch": "small", "n_mels": 64},
             "epoch": 3,
         },
+        "student": {"state_dict": {f"model.student.encoder.{key}": value for key, value in state.items()}},
         "older": {
             "teacher": {f"module.backbone.{key}": value for key, value in state.items()}
             | {"module.head.mlp.0.weight": torch.zeros(2, 2)},
@@ -254,7 +258,7 @@ def test_files_that_do_not_fit() -> None:
     with pytest.raises(CheckpointError, match=r"is no ATST; .*family: huggingface"):
         names = ("feature_extractor.conv_layers.0.conv.weight", "encoder.layers.0.attention.k_proj.weight")
         read(Checkpoint(dict.fromkeys(names, torch.zeros(2)), {}, Path("x.pth")), {"kind": "frame"})
-    with pytest.raises(CheckpointError, match="is no ATST"):
+    with pytest.raises(CheckpointError, match=r"has no ATST where expected: names that begin with model\.teacher"):
         read(Checkpoint({f"net.{key}": tensor for key, tensor in state.items()}, {}, Path("x.pth")), {"kind": "frame"})
     with pytest.raises(ConfigError, match="is ATST-Frame; write `kind: frame`"):
         read(Checkpoint(state, {}, Path("x.pth")), {"kind": "clip"})
@@ -267,3 +271,24 @@ def test_files_that_do_not_fit() -> None:
         changed |= {} if value is None else {key: value}
         with pytest.raises(CheckpointError, match=message):
             read(Checkpoint(changed, {}, Path("x.pth")), {"kind": "frame"})
+
+
+@pytest.mark.parametrize(
+    ("options", "metadata", "message"),
+    [
+        ({}, {"hyper_parameters": {"win_length": 640}}, "x.ckpt: trained with win_length 640"),
+        ({"rule": "linear"}, {"hyper_parameters": {"anchor_len": 6.0}}, "write `chunk_frames: 601`"),
+        ({"kind": "clip"}, {"hyper_parameters": {"train_len": 9.0}}, "write `chunk_frames: 901`"),
+        ({"kind": "clip"}, {"args": {"anchor_len": [9.0, 6.0]}}, "write `chunk_frames: 901`"),
+        ({"kind": "clip", "chunk_frames": 901}, {"args": {"anchor_len": [9.0, 6.0]}}, ""),
+        ({"kind": "clip"}, {"args": {"anchor_len": [6.0, 6.0], "pos_type": "cut"}}, ""),
+        ({}, {"hyper_parameters": {"anchor_len": 6.0, "win_length": 1024, "avg_blocks": 0}}, ""),  # library: 1001
+        ({}, {"hyper_parameters": None, "args": "ast"}, ""),
+    ],
+)
+def test_what_a_file_says_of_its_training(
+    options: dict[str, Any], metadata: dict[str, Any], message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    kind = options.get("kind", "frame")
+    read(Checkpoint(random_state(f"small-{kind}", 1), metadata, Path("x.ckpt")), {"kind": kind} | options)
+    assert message in caplog.text and len(caplog.records) == bool(message)

@@ -6,6 +6,7 @@ Quirks of the published code that are kept: a tail of 1 to 3 frames gives no tok
 (library rule); a chunk of ATST-Clip is divided by the tokens that are left in the clip.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -19,10 +20,19 @@ from ...randomness import generator
 from ..base import Backbone, Frames, Inputs
 from ..blocks import HEAD_WIDTH, Block
 from ..checkpoints import Checkpoint, strip
-from ..recognise import advice
+from ..recognise import advice, guess
 from .definition import CHUNKS, CROP, DEPTH, OPTIONS, PATCH, WIDTHS, cropped, target_path
 
-PREFIXES = ("model.teacher.encoder.", "backbone.", "encoder.encoder.", "encoder.", "teacher.")
+log = logging.getLogger(__name__)
+PREFIXES = (  # the teacher before the student
+    "model.teacher.encoder.",
+    "model.student.encoder.",
+    "backbone.",
+    "encoder.encoder.",
+    "encoder.",
+    "teacher.",
+)
+USUAL = {"win_length": 1024, "pos_type": "cut", "avg_blocks": 0}  # of training; names and shapes do not show it
 HIDDEN = -1e4  # added to the scores of keys behind the end of a clip, as published; finite for chunks without a token
 MILLISECONDS = 40.0  # of a token
 LEAST = 1e-6  # added to divisors, as published
@@ -173,6 +183,9 @@ class ATST(Backbone):
 def read(checkpoint: Checkpoint, options: Mapping[str, Any]) -> ATST:
     """The frozen teacher of a checkpoint: Lightning's or the older layout, a fine-tuned file, or bare weights.
 
+    A file with nothing but a student gives the student. What the file says of its training and the published rules do
+    not follow is a warning.
+
     Raises:
         CheckpointError: another network, keys missing or unknown, or other shapes.
         ConfigError: it is of the other kind than the options say.
@@ -180,6 +193,9 @@ def read(checkpoint: Checkpoint, options: Mapping[str, Any]) -> ATST:
     state = {key: value for key, value in strip(checkpoint.state, *PREFIXES).items() if not key.startswith("head.")}
     patch = state.get("patch_embed.patch_embed.weight")
     if patch is None or patch.ndim != 2 or patch.shape[0] % HEAD_WIDTH or not patch.shape[0]:
+        if guess(checkpoint.state) == "atst":
+            places = f"{', '.join(PREFIXES)} or nothing"
+            raise CheckpointError(f"{checkpoint.path} has no ATST where expected: names that begin with {places}")
         raise CheckpointError(f"{checkpoint.path} is no ATST; {advice(checkpoint.state)}")
     kind = "clip" if "cls_token" in state else "frame"
     if kind != options.get("kind", "frame"):
@@ -195,7 +211,27 @@ def read(checkpoint: Checkpoint, options: Mapping[str, Any]) -> ATST:
         found, shape = tuple(state[wrong[0]].shape), tuple(expected[wrong[0]])
         raise CheckpointError(f"{wrong[0]} has shape {found}, expected {shape}")
     model.load_state_dict(state, assign=True)
+    for difference in differences(checkpoint.metadata, model):
+        log.warning("%s: %s", checkpoint.path, difference)
     return model.requires_grad_(False).eval()
+
+
+def differences(metadata: Mapping[str, Any], model: ATST) -> list[str]:
+    """What a file's ``hyper_parameters`` or ``args`` (the older layout) say that the published rules do not follow."""
+    hyper, older = (part if isinstance(part := metadata.get(key), dict) else {} for key in ("hyper_parameters", "args"))
+    said = older | hyper
+    found = [
+        f"trained with {key} {said[key]!r}; the published embeddings are computed as for {usual!r}, and so are these"
+        for key, usual in USUAL.items()
+        if said.get(key, usual) != usual
+    ]
+    seconds = hyper.get("train_len" if model.clip else "anchor_len", older.get("anchor_len"))
+    seconds = seconds[0] if isinstance(seconds, list | tuple) and seconds else seconds
+    if isinstance(seconds, int | float) and cropped(model.options) and model.options["chunk_frames"] is None:
+        frames = round(100 * seconds) + 1
+        if frames != model.chunk:
+            found.append(f"trained on {seconds} s, chunks have {model.chunk} frames; write `chunk_frames: {frames}`")
+    return found
 
 
 def random_state(kind: str, seed: int) -> dict[str, torch.Tensor]:
